@@ -1,0 +1,2 @@
+//! thiserror.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! serde.
+#![forbid(unsafe_code)]

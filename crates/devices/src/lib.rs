@@ -1,0 +1,2 @@
+//! postcard.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The dormouse program.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! rustix.
+#![forbid(unsafe_code)]

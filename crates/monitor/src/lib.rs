@@ -1,0 +1,2 @@
+//! tracing.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! sbi-spec.
+#![forbid(unsafe_code)]
