@@ -1,1 +1,3 @@
 //! postcard.
+
+pub mod fpu;
