@@ -1,0 +1,242 @@
+//! `cargo xtask bench`: the project's figures, each beside QEMU's from the same run.
+//!
+//! Runs of the two programs take turns, so that what the machine does beside them strikes both. Printed is the median
+//! of the runs with the least and the greatest, the ratio of the medians, and whether the aim is met. An aim is relative
+//! wherever it can be: an absolute time says more about the machine than about the program.
+
+mod figures;
+mod qmp;
+mod vm;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use self::figures::quantile;
+use self::vm::Peer;
+use crate::guest::{self, Fetched};
+use crate::host;
+
+/// What the measurements share.
+pub struct Bench {
+    /// Where sockets are made.
+    folder: PathBuf,
+    /// Cores that this process may use.
+    cores: usize,
+}
+
+/// One measured value.
+pub struct Value {
+    name: String,
+    value: f64,
+    unit: &'static str,
+}
+
+impl Value {
+    fn new(name: &str, value: f64, unit: &'static str) -> Value {
+        Value { name: name.to_owned(), value, unit }
+    }
+}
+
+/// A measurement: a machine is started, values come out.
+type Measure = fn(&Bench, &Peer) -> Result<Vec<Value>>;
+
+/// Name, measurement, and whether it needs the Debian guest.
+const MEASURES: [(&str, Measure, bool); 8] = [
+    ("boot", figures::boot, true),
+    ("cpu", figures::cpu, true),
+    ("greeting", figures::greeting, false),
+    ("query", figures::query, false),
+    ("pipeline", figures::pipeline, false),
+    ("stop", figures::stop, false),
+    ("crowded", figures::crowded, false),
+    ("idle", figures::idle, false),
+];
+
+/// What a value should be.
+enum Aim {
+    /// At most so many times QEMU's.
+    TimesAtMost(f64),
+    /// At least so many times QEMU's.
+    TimesAtLeast(f64),
+    /// At most so much.
+    Limit(f64),
+}
+
+/// The aims of the first milestone.
+const AIMS: [(&str, Aim); 14] = [
+    ("boot CPU time", Aim::TimesAtMost(3.0)),
+    ("MIPS geometric mean", Aim::TimesAtLeast(1.0 / 6.0)),
+    ("start to greeting", Aim::Limit(5.0)),
+    ("start to greeting", Aim::TimesAtMost(1.0 / 3.0)),
+    ("query-status p50", Aim::TimesAtMost(1.0 / 3.0)),
+    ("pipelined by 1000", Aim::TimesAtLeast(5.0)),
+    ("stop p50", Aim::TimesAtMost(1.0)),
+    ("stop p99", Aim::TimesAtMost(1.0)),
+    ("cont p50", Aim::TimesAtMost(1.0)),
+    ("cont p99", Aim::TimesAtMost(1.0)),
+    ("crowded stop p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("crowded cont p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("idle anonymous memory", Aim::Limit(8.0)),
+    ("idle CPU per second", Aim::Limit(0.5)),
+];
+
+/// All values of one name: a list of runs for each peer.
+struct Series {
+    name: String,
+    unit: &'static str,
+    runs: Vec<Vec<f64>>,
+}
+
+/// Measures what is asked for (all, when nothing is named) and prints the figures.
+pub fn all(words: &[&str]) -> Result<()> {
+    let (runs, names) = options(words)?;
+    let mut peers = vec![Peer { name: "dormouse", program: host::build_dormouse()? }];
+    match host::find("qemu-system-riscv64") {
+        Some(program) => peers.push(Peer { name: "QEMU", program }),
+        None => println!("qemu-system-riscv64 is not installed: no comparison"),
+    }
+    let bench = Bench {
+        folder: std::env::temp_dir().join(format!("dormouse-bench-{}", std::process::id())),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    std::fs::create_dir_all(&bench.folder)
+        .with_context(|| format!("cannot make {}", bench.folder.display()))?;
+    let outcome = measure_all(&bench, &peers, runs, &names);
+    std::fs::remove_dir_all(&bench.folder)
+        .with_context(|| format!("cannot remove {}", bench.folder.display()))?;
+    outcome
+}
+
+fn options<'a>(words: &[&'a str]) -> Result<(usize, Vec<&'a str>)> {
+    let (mut runs, mut names, mut words) = (5, Vec::new(), words.iter());
+    while let Some(&word) = words.next() {
+        if word == "--runs" {
+            let count = words.next().and_then(|count| count.parse().ok()).filter(|&count| count > 0);
+            runs = count.context("--runs takes a number")?;
+        } else if MEASURES.iter().any(|(name, ..)| *name == word) {
+            names.push(word);
+        } else {
+            bail!("no such figure: {word}");
+        }
+    }
+    Ok((runs, names))
+}
+
+fn measure_all(bench: &Bench, peers: &[Peer], runs: usize, names: &[&str]) -> Result<()> {
+    let chosen = |name: &str| names.is_empty() || names.contains(&name);
+    let debian = MEASURES.iter().any(|&(name, _, debian)| debian && chosen(name))
+        && matches!(guest::fetch_debian()?, Fetched::Ready);
+    println!("{} cores, {runs} runs each, medians (least to greatest)", bench.cores);
+    let mut failures = 0;
+    for (name, measure, needs_debian) in MEASURES {
+        if !chosen(name) {
+            continue;
+        }
+        if needs_debian && !debian {
+            println!("{name}: SKIPPED, the Debian guest cannot be fetched here");
+            continue;
+        }
+        match collect(bench, peers, runs, measure) {
+            Ok(series) => series.iter().for_each(|series| print_series(series, peers)),
+            Err(error) => {
+                println!("{name}: FAILED, {error:#}");
+                failures += 1;
+            }
+        }
+    }
+    if failures > 0 {
+        bail!("{failures} figures could not be taken");
+    }
+    Ok(())
+}
+
+fn collect(bench: &Bench, peers: &[Peer], runs: usize, measure: Measure) -> Result<Vec<Series>> {
+    let mut all: Vec<Series> = Vec::new();
+    for _ in 0..runs {
+        for (index, peer) in peers.iter().enumerate() {
+            for value in measure(bench, peer).with_context(|| peer.name)? {
+                let at = all.iter().position(|series| series.name == value.name).unwrap_or_else(|| {
+                    all.push(Series {
+                        name: value.name.clone(),
+                        unit: value.unit,
+                        runs: vec![Vec::new(); peers.len()],
+                    });
+                    all.len() - 1
+                });
+                if let Some(runs) = all.get_mut(at).and_then(|series| series.runs.get_mut(index)) {
+                    runs.push(value.value);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn print_series(series: &Series, peers: &[Peer]) {
+    let mut line = format!("{:22}", series.name);
+    let mut medians = Vec::new();
+    for (peer, runs) in peers.iter().zip(&series.runs) {
+        let mut runs = runs.clone();
+        let median = quantile(&mut runs, 0.5);
+        let (least, greatest) = (quantile(&mut runs, 0.0), quantile(&mut runs, 1.0));
+        let unit = series.unit;
+        line += &format!("  {} {median:.2} {unit} ({least:.2} to {greatest:.2})", peer.name);
+        medians.push(median);
+    }
+    let ratio = match medians.as_slice() {
+        [ours, theirs] if *theirs > 0.0 => {
+            line += &format!("  ratio {:.3}", ours / theirs);
+            Some(ours / theirs)
+        }
+        _ => None,
+    };
+    for (_, aim) in AIMS.iter().filter(|(name, _)| *name == series.name) {
+        line += &verdict(aim, medians.first().copied().unwrap_or(f64::NAN), ratio);
+    }
+    println!("{line}");
+}
+
+/// Says what was aimed at and whether it is met.
+fn verdict(aim: &Aim, value: f64, ratio: Option<f64>) -> String {
+    let (text, met) = match *aim {
+        Aim::Limit(limit) => (format!("at most {limit}"), Some(value <= limit)),
+        Aim::TimesAtMost(limit) => (format!("at most {limit:.2} times"), ratio.map(|ratio| ratio <= limit)),
+        Aim::TimesAtLeast(limit) => (format!("at least {limit:.2} times"), ratio.map(|ratio| ratio >= limit)),
+    };
+    match met {
+        Some(true) => format!("  [{text}: met]"),
+        Some(false) => format!("  [{text}: MISSED]"),
+        None => format!("  [{text}: no peer]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let mut values = [5.0, 1.0, 3.0, 2.0, 4.0];
+        assert_eq!(quantile(&mut values, 0.0), 1.0);
+        assert_eq!(quantile(&mut values, 0.5), 3.0);
+        assert_eq!(quantile(&mut values, 1.0), 5.0);
+        assert!(quantile(&mut [], 0.5).is_nan());
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert!(options(&["--runs", "0"]).is_err());
+        assert!(options(&["nonsense"]).is_err());
+        let (runs, names) = options(&["--runs", "7", "idle", "boot"]).unwrap_or_default();
+        assert_eq!((runs, names), (7, vec!["idle", "boot"]));
+    }
+
+    #[test]
+    fn an_aim_without_a_peer_is_neither_met_nor_missed() {
+        assert!(verdict(&Aim::TimesAtMost(1.0), 1.0, None).contains("no peer"));
+        assert!(verdict(&Aim::TimesAtMost(1.0), 1.0, Some(1.1)).contains("MISSED"));
+        assert!(verdict(&Aim::TimesAtLeast(5.0), 1.0, Some(6.0)).contains("met"));
+        assert!(verdict(&Aim::Limit(5.0), 6.0, Some(0.1)).contains("MISSED"));
+    }
+}

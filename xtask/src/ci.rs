@@ -1,0 +1,90 @@
+//! `cargo xtask ci-setup`: installs by package name what `.ci/run` needs and this Debian machine lacks.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host;
+
+/// A program that must be there, and the packages that bring it.
+const NEEDED: [(&str, &[&str]); 4] = [
+    ("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"]),
+    ("dtc", &["device-tree-compiler"]),
+    ("cpio", &["cpio"]),
+    ("python3", &["python3", "python3-venv"]),
+];
+
+/// The peer that the hart is compared with: bookworm's own is too old, its backports have the right one.
+const PEER: (&str, &[&str]) = ("qemu-system-riscv64", &["qemu-system-riscv", "opensbi"]);
+
+/// Installs what is missing; does nothing, and needs no rights, when nothing is.
+pub fn setup() -> Result<()> {
+    let mut packages: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| host::find(program).is_none())
+        .flat_map(|(_, packages)| packages.iter().copied())
+        .collect();
+    if !packages.contains(&"python3-venv") && !python_makes_environments() {
+        packages.push("python3-venv");
+    }
+    let peer = host::find(PEER.0).is_none();
+    if packages.is_empty() && !peer {
+        println!("ci-setup: nothing is missing");
+        return Ok(());
+    }
+    if host::find("apt-get").is_none() {
+        bail!("missing, and no apt-get to install them: {packages:?}{}", if peer { " and QEMU" } else { "" });
+    }
+    let backports = peer && codename().as_deref() == Some("bookworm");
+    if backports && !has_suite("bookworm-backports") {
+        add_backports()?;
+    }
+    apt(&["update"])?;
+    if !packages.is_empty() {
+        apt(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
+    }
+    if peer {
+        let from: &[&str] = if backports { &["--target-release", "bookworm-backports"] } else { &[] };
+        apt(&[&["install", "--yes", "--no-install-recommends"], from, PEER.1].concat())?;
+    }
+    Ok(())
+}
+
+fn python_makes_environments() -> bool {
+    host::output(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_some()
+}
+
+fn apt(words: &[&str]) -> Result<()> {
+    host::run(Command::new("apt-get").arg("--quiet=2").args(words).env("DEBIAN_FRONTEND", "noninteractive"))
+        .context("is this run as root?")
+}
+
+/// The release's name in `/etc/os-release`.
+fn codename() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).map(str::to_owned)
+}
+
+/// What apt is configured with, one `SITE CODENAME` a line.
+fn apt_suites() -> String {
+    let format = ["indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"];
+    host::output(Command::new("apt-get").args(format)).unwrap_or_default()
+}
+
+fn has_suite(suite: &str) -> bool {
+    apt_suites().lines().any(|line| line.split_whitespace().nth(1) == Some(suite))
+}
+
+/// Adds the backports suite of the mirror that apt has for bookworm itself.
+fn add_backports() -> Result<()> {
+    let suites = apt_suites();
+    let site = suites
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find_map(|(site, suite)| (suite.trim() == "bookworm").then_some(site))
+        .context("apt names no mirror of bookworm")?;
+    let file = Path::new("/etc/apt/sources.list.d/bookworm-backports.list");
+    std::fs::write(file, format!("deb {site} bookworm-backports main\n"))
+        .with_context(|| format!("cannot write {}", file.display()))
+}

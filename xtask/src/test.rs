@@ -1,0 +1,140 @@
+//! `cargo xtask test`: brings in what the tests need, then runs every test there is.
+//!
+//! What this host cannot provide is named as skipped. With `CI=true` in the environment a skip is a failure, so that a
+//! test cannot go missing unseen.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::guest::{self, Fetched, RISCV_GCC};
+use crate::host;
+use crate::tally::Tally;
+
+/// The QMP client that nobody here wrote, as `pip` names it.
+const QEMU_QMP: (&str, &str) = ("qemu.qmp", "0.0.6");
+
+/// Programs that some tests need, and what is not tested without them.
+const TOOLS: [(&str, &str); 2] = [
+    (RISCV_GCC, "programs compiled for the hart, the embedded guest's rebuild"),
+    ("qemu-system-riscv64", "the comparison of the hart with QEMU"),
+];
+
+/// Runs all, and fails if anything failed.
+pub fn all() -> Result<()> {
+    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let mut tally = Tally::default();
+
+    for (tool, without) in TOOLS {
+        if host::find(tool).is_none() {
+            tally.skip(without, &format!("{tool} is not installed"));
+        }
+    }
+    let debian = match guest::fetch_debian() {
+        Ok(Fetched::Ready) => true,
+        Ok(Fetched::Unavailable) => {
+            tally.skip("tests with the Debian guest", "it cannot be fetched here");
+            false
+        }
+        Err(error) => {
+            tally.step("fetch the Debian guest", Err(error));
+            false
+        }
+    };
+    if host::find(RISCV_GCC).is_some() {
+        tally.step("the embedded guest rebuilds byte for byte", guest::embedded());
+    }
+
+    let mut unit = host::cargo();
+    unit.args(["test", "--workspace", "--no-fail-fast"]);
+    if debian {
+        unit.env("DORMOUSE_DEBIAN_GUEST", host::debian_guest());
+    }
+    tally.run("crates", &mut unit);
+    loom(&mut tally);
+    end_to_end(&mut tally, debian);
+
+    if !tally.report(strict) {
+        bail!("not all tests passed");
+    }
+    Ok(())
+}
+
+/// The models of the parking and kicking protocol, under loom's scheduler, in a target folder of their own because
+/// the flag rebuilds everything.
+fn loom(tally: &mut Tally) {
+    if !host::root().join("crates/vmcore/tests/loom.rs").exists() {
+        tally.skip("models under loom", "there are none");
+        return;
+    }
+    tally.run(
+        "loom",
+        host::cargo()
+            .args(["test", "--package", "vmcore", "--test", "loom", "--release"])
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("CARGO_TARGET_DIR", host::target().join("loom")),
+    );
+}
+
+/// The whole program, driven over QMP by a client from outside.
+fn end_to_end(tally: &mut Tally, debian: bool) {
+    let name = "end to end";
+    let python = match python() {
+        Ok(Some(python)) => python,
+        Ok(None) => {
+            tally.skip(name, "no Python with a virtual environment and qemu.qmp can be had");
+            return;
+        }
+        Err(error) => {
+            tally.step("virtual environment", Err(error));
+            return;
+        }
+    };
+    let dormouse = match host::build_dormouse() {
+        Ok(program) => program,
+        Err(error) => {
+            tally.step("build dormouse", Err(error));
+            return;
+        }
+    };
+    let mut command = Command::new(python);
+    command.arg(host::root().join("tests/e2e")).env("DORMOUSE", dormouse).env("PYTHONUNBUFFERED", "1");
+    if debian {
+        command.env("DORMOUSE_DEBIAN_GUEST", host::debian_guest());
+    } else {
+        command.env_remove("DORMOUSE_DEBIAN_GUEST");
+    }
+    tally.run(name, &mut command);
+}
+
+/// A Python in whose environment the client is; made when it is not there yet. `None` when it cannot be had here.
+fn python() -> Result<Option<PathBuf>> {
+    let venv = host::target().join("venv");
+    let python = venv.join("bin/python");
+    if has_client(&python) {
+        return Ok(Some(python));
+    }
+    if host::find("python3").is_none() {
+        return Ok(None);
+    }
+    std::fs::create_dir_all(host::target())?;
+    if host::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv)).is_err() {
+        return Ok(None);
+    }
+    let (package, version) = QEMU_QMP;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    if host::run(Command::new(&python).args(pip).arg(format!("{package}=={version}"))).is_err() {
+        return Ok(None);
+    }
+    if !has_client(&python) {
+        bail!("{package} {version} was installed, but cannot be imported");
+    }
+    Ok(Some(python))
+}
+
+fn has_client(python: &Path) -> bool {
+    let (package, version) = QEMU_QMP;
+    let program = format!("import {package}, importlib.metadata as m; print(m.version('{package}'))");
+    host::output(Command::new(python).args(["-c", &program])).is_some_and(|out| out.trim() == version)
+}
