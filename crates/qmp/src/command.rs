@@ -6,7 +6,7 @@
 use crate::check;
 use crate::error::QmpError;
 use crate::introspect;
-use crate::schema::{ArgDef, CommandDef, EMPTY, Qapi, QapiEnum, Type, arg, opt};
+use crate::schema::{ArgDef, CommandDef, Qapi, QapiEnum, Type, arg, opt};
 use crate::types::{
     ChardevInfo, CommandInfo, CommandLineOptionInfo, CpuInfoFast, CurrentMachineParams, KvmInfo, MachineInfo,
     NameInfo, PanicAction, QMPCapability, RebootAction, ShutdownAction, StatusInfo, TargetInfo, UuidInfo,
@@ -16,7 +16,7 @@ use crate::{Args, event};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-const NOTHING: Type = Type::Object(&EMPTY);
+const NOTHING: Type = <()>::TYPE;
 
 macro_rules! commands {
     ($($(#[doc = $doc:literal])+ $id:ident = $name:literal [$($arg:expr),* $(,)?] -> $ret:expr;)*) => {

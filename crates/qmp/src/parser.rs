@@ -142,8 +142,11 @@ impl Parser {
 
     /// Forgets everything about the value that was being read.
     fn restart(&mut self, mode: Mode) {
-        let Self { limits, lexer, .. } = std::mem::replace(self, Self::new(self.limits));
-        *self = Self { lexer, mode, ..Self::new(limits) };
+        self.mode = mode;
+        self.stack.clear();
+        self.expect = Expect::Value;
+        (self.braces, self.brackets) = (0, 0);
+        (self.size, self.tokens) = (0, 0);
         self.lexer.clear();
     }
 

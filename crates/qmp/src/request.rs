@@ -25,7 +25,7 @@ impl Request {
         let Value::Object(mut members) = value else {
             return Err((QmpError::generic("QMP input must be a JSON object"), None));
         };
-        let id = members.remove("id");
+        let id = members.shift_remove("id");
         match Self::from_members(members, allow_oob) {
             Ok(request) => Ok(Self { id, ..request }),
             Err(error) => Err((error, id)),

@@ -174,6 +174,15 @@ macro_rules! scalar {
 
 scalar!(String => Str, bool => Bool, i64 => Int, u8 => U8, u16 => U16, u32 => U32, u64 => U64, f64 => Number);
 
+/// What a command returns that only says that it is done: `{}`.
+impl Qapi for () {
+    const TYPE: Type = Type::Object(&EMPTY);
+
+    fn to_value(&self) -> Value {
+        Value::Object(Map::new())
+    }
+}
+
 impl Qapi for Value {
     const TYPE: Type = Type::Any;
 

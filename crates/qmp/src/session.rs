@@ -13,6 +13,7 @@ use crate::command::{Command, CommandSet};
 use crate::error::{ErrorClass, QmpError};
 use crate::parser::{Limits, Parser};
 use crate::request::Request;
+use crate::schema::Qapi as _;
 use crate::types::{QMPCapability, VersionInfo};
 use crate::{Args, wire};
 use serde_json::{Map, Value};
@@ -133,7 +134,7 @@ impl Session {
         }
         self.negotiated = true;
         self.oob = args.capabilities().contains(&QMPCapability::Oob);
-        Ok(Value::Object(Map::new()))
+        Ok(().to_value())
     }
 }
 
