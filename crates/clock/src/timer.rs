@@ -13,47 +13,20 @@
 //! [`Timer::disarm`] does not wait for a callback in flight (it would deadlock with a target that waits for the disarmer's own
 //! lock). A target compares its own deadline with its own clock under its own lock.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 
+use crate::class::{Next, TimerClass};
 use crate::guest::GuestClock;
 use crate::host::{Hook, HostClock};
 
+mod table;
+
+use table::{Table, Target};
+
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
-
-/// On which axis a timer's deadline lies, and when it is looked at (lifecycle-rules 4.6). Declared once by each device.
-///
-/// | class | deadline in ns of | live, Awake | live, Asleep | held | for |
-/// |---|---|---|---|---|---|
-/// | `AwakeTime` | [`GuestClock::awake_ns`] | fires | not looked at, and its axis stands | not looked at, axis stands | watchdog countdown: else a wake-up would be followed at once by a watchdog reset |
-/// | `GuestTime` | [`GuestClock::now_ns`] | fires | not looked at; axis advances, so due on wake | not looked at, axis stands | hart compare values, `mtimecmp`, SBI TIME |
-/// | `Wake` | [`GuestClock::now_ns`] | fires | fires: it wakes the guest | not looked at, axis stands | RTC alarm with clock=vm |
-/// | `HostWall` | [`HostClock::realtime_ns`] | fires | fires: it wakes the guest | not looked at; axis advances, so due when lifted | RTC alarm with clock=host |
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TimerClass {
-    /// Awake time: stands while the guest is asleep or held.
-    AwakeTime,
-    /// Guest time, looked at only while the guest is awake.
-    GuestTime,
-    /// Guest time, looked at while the guest is asleep too.
-    Wake,
-    /// The host's wall clock (ns since 1970), looked at while the guest is asleep too.
-    HostWall,
-}
-
-impl TimerClass {
-    /// Every class, in declaration order.
-    pub const ALL: [Self; 4] = [Self::AwakeTime, Self::GuestTime, Self::Wake, Self::HostWall];
-
-    /// Whether a timer of this class may end a sleep.
-    #[must_use]
-    pub fn wakes(self) -> bool {
-        matches!(self, Self::Wake | Self::HostWall)
-    }
-}
 
 /// Names a timer within its queue; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,37 +37,6 @@ pub trait TimerTarget: Send + Sync {
     /// A deadline has passed; the timer is disarmed. Runs on the thread that called [`TimerQueue::run_due`], with no lock of
     /// this crate held. A hint to look again: see the module's documentation.
     fn expired(&self);
-}
-
-/// When the keeper of time must look at the queue again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Next {
-    /// Host monotonic time in ns ([`HostClock::monotonic_ns`]). `None`: no need; always so under counted time.
-    pub monotonic_deadline_ns: Option<u64>,
-    /// Host wall time in ns ([`HostClock::realtime_ns`]): wait with an absolute timer of `CLOCK_REALTIME` that is
-    /// cancelled when the clock is set (lifecycle-rules 4.7). `None`: no need.
-    pub realtime_deadline_ns: Option<u64>,
-}
-
-enum Target {
-    Strong(Arc<dyn TimerTarget>),
-    Weak(Weak<dyn TimerTarget>),
-}
-
-impl Target {
-    fn get(&self) -> Option<Arc<dyn TimerTarget>> {
-        match self {
-            Self::Strong(target) => Some(target.clone()),
-            Self::Weak(target) => target.upgrade(),
-        }
-    }
-}
-
-struct Entry {
-    class: TimerClass,
-    target: Target,
-    /// Deadline in ns and the arming's number.
-    armed: Option<(u64, u64)>,
 }
 
 /// The first deadlines that count in the machine's present mode: guest ns, and host wall ns; `NEVER` for none.
@@ -109,48 +51,12 @@ impl Earliest {
 }
 
 struct State {
-    entries: BTreeMap<TimerId, Entry>,
-    /// By class: deadline, number of the arming, timer.
-    armed: [BTreeSet<(u64, u64, TimerId)>; 4],
-    next_id: u64,
-    /// Counts armings: the tie-break between equal deadlines.
-    armings: u64,
+    timers: Table,
     /// The thread inside `run_due`. Whoever finds it set while holding the lock knows that a callback runs.
     runner: Option<ThreadId>,
     waker: Option<Hook>,
     /// What the keeper of time was told last, so that it is called only when it must look sooner.
     told: Earliest,
-}
-
-impl State {
-    fn disarm(&mut self, id: TimerId) -> bool {
-        let Some(entry) = self.entries.get_mut(&id) else { return false };
-        let Some((deadline, arming)) = entry.armed.take() else { return false };
-        self.armed[entry.class as usize].remove(&(deadline, arming, id));
-        true
-    }
-
-    fn arm(&mut self, id: TimerId, deadline: u64) {
-        self.disarm(id);
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        let arming = self.armings;
-        self.armings = arming.wrapping_add(1);
-        entry.armed = Some((deadline, arming));
-        self.armed[entry.class as usize].insert((deadline, arming, id));
-    }
-
-    fn first(&self, class: TimerClass) -> u64 {
-        self.armed[class as usize].first().map_or(NEVER, |&(deadline, ..)| deadline)
-    }
-
-    /// The most overdue timer of `class` at `now` among the armings before `limit`, as (lateness, arming, timer).
-    fn due(&self, class: TimerClass, now: u64, limit: u64) -> Option<(u64, u64, TimerId)> {
-        self.armed[class as usize]
-            .iter()
-            .take_while(|&&(deadline, ..)| deadline <= now && deadline != NEVER)
-            .find(|&&(_, arming, _)| arming < limit)
-            .map(|&(deadline, arming, id)| (now - deadline, arming, id))
-    }
 }
 
 /// The timers of one machine. Shared as an `Arc`.
@@ -174,10 +80,7 @@ impl TimerQueue {
             clock,
             host,
             state: Mutex::new(State {
-                entries: BTreeMap::new(),
-                armed: Default::default(),
-                next_id: 0,
-                armings: 0,
+                timers: Table::default(),
                 runner: None,
                 waker: None,
                 told: Earliest::NONE,
@@ -206,10 +109,7 @@ impl TimerQueue {
     }
 
     fn insert(self: &Arc<Self>, class: TimerClass, target: Target) -> Timer {
-        let mut state = self.lock();
-        let id = TimerId(state.next_id);
-        state.next_id = id.0.wrapping_add(1);
-        state.entries.insert(id, Entry { class, target, armed: None });
+        let id = self.lock().timers.insert(class, target);
         Timer { queue: self.clone(), id, class }
     }
 
@@ -227,6 +127,12 @@ impl TimerQueue {
         let changed = self.clock.freeze();
         drop(self.wait_idle(state));
         changed
+    }
+
+    /// Waits for the callback in flight, if there is one, unless called from inside it. A part of [`freeze`](Self::freeze); alone it
+    /// promises nothing about the next callback.
+    pub fn quiesce(&self) {
+        drop(self.wait_idle(self.lock()));
     }
 
     /// Thaws the clock and has the keeper of time look at what is due. Returns whether the clock was frozen.
@@ -261,7 +167,7 @@ impl TimerQueue {
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.runner = Some(me);
-        let limit = state.armings;
+        let limit = state.timers.armings();
         drop(state);
         // Clears `runner` even if a callback panics: a freezer must not wait for ever.
         let _running = Running(self);
@@ -270,8 +176,7 @@ impl TimerQueue {
             let target = {
                 let mut state = self.lock();
                 let Some(id) = self.most_overdue(&state, limit) else { return fired };
-                state.disarm(id);
-                state.entries.get(&id).and_then(|entry| entry.target.get())
+                state.timers.take(id)
             };
             if let Some(target) = target {
                 target.expired();
@@ -305,11 +210,7 @@ impl TimerQueue {
     pub fn due_when_lifted(&self) -> usize {
         let state = self.lock();
         let looked_at = self.looked_at(self.clock.is_asleep());
-        looked_at
-            .map(|(class, now)| {
-                state.armed[class as usize].range(..(now.saturating_add(1), 0, TimerId(0))).count()
-            })
-            .sum()
+        looked_at.map(|(class, now)| state.timers.count_due(class, now)).sum()
     }
 
     /// Counted time only: no hart can execute, so time jumps to the next deadline that may fire in the present mode, without
@@ -356,7 +257,7 @@ impl TimerQueue {
             return None;
         }
         self.looked_at(self.clock.is_asleep())
-            .filter_map(|(class, now)| state.due(class, now, limit))
+            .filter_map(|(class, now)| state.timers.due(class, now, limit))
             .max_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)))
             .map(|(.., id)| id)
     }
@@ -365,12 +266,15 @@ impl TimerQueue {
         if self.clock.is_frozen() {
             return Earliest::NONE;
         }
-        let mut guest = state.first(TimerClass::Wake);
+        let mut guest = state.timers.first(TimerClass::Wake);
         if !self.clock.is_asleep() {
-            let awake = self.clock.guest_of_awake(state.first(TimerClass::AwakeTime));
-            guest = guest.min(state.first(TimerClass::GuestTime)).min(awake);
+            guest = guest.min(state.timers.first(TimerClass::GuestTime));
+            let awake = state.timers.first(TimerClass::AwakeTime);
+            if awake != NEVER {
+                guest = guest.min(self.clock.guest_of_awake(awake));
+            }
         }
-        Earliest { guest, wall: state.first(TimerClass::HostWall) }
+        Earliest { guest, wall: state.timers.first(TimerClass::HostWall) }
     }
 
     /// Calls the waker, without the lock, if a deadline came before what the keeper knows.
@@ -421,7 +325,6 @@ impl Drop for Running<'_> {
         self.0.idle.notify_all();
     }
 }
-
 /// A timer of a [`TimerQueue`]; dropping it removes it. A callback of its in flight may still be running then.
 #[derive(Debug)]
 pub struct Timer {
@@ -435,19 +338,19 @@ impl Timer {
     /// `u64::MAX` never is.
     pub fn arm(&self, deadline_ns: u64) {
         let mut state = self.queue.lock();
-        state.arm(self.id, deadline_ns);
+        state.timers.arm(self.id, deadline_ns);
         self.queue.deadline_changed(state);
     }
 
     /// Disarms the timer. Returns whether it was armed. Does not wait for a callback in flight.
     pub fn disarm(&self) -> bool {
-        self.queue.lock().disarm(self.id)
+        self.queue.lock().timers.disarm(self.id)
     }
 
     /// The deadline it is armed to, in ns on the axis of its class.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.queue.lock().entries.get(&self.id).and_then(|entry| entry.armed).map(|(deadline, _)| deadline)
+        self.queue.lock().timers.deadline(self.id)
     }
 
     /// What time it is on the axis of its class, in ns.
@@ -471,11 +374,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        let entry = {
-            let mut state = self.queue.lock();
-            state.disarm(self.id);
-            state.entries.remove(&self.id)
-        };
+        let entry = self.queue.lock().timers.remove(self.id);
         // Without the lock: it may be the last owner of a target that drops timers of its own.
         drop(entry);
     }

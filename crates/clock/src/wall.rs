@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::class::TimerClass;
 use crate::guest::GuestClock;
 use crate::host::HostClock;
 use crate::rtc::{RtcBase, RtcClock, RtcOptions};
-use crate::timer::TimerClass;
 
 const NS_PER_S: i128 = 1_000_000_000;
 
