@@ -12,8 +12,10 @@ use super::{NX, RoundingMode};
 /// Finite, and too large to be tiny before or after rounding.
 #[inline]
 fn is_safe(r: f64) -> bool {
-    let magnitude = r.abs();
-    magnitude > f64::MIN_POSITIVE && magnitude < f64::INFINITY
+    // One unsigned comparison of the magnitude's bits with an interval.
+    const FIRST: u64 = f64::MIN_POSITIVE.to_bits() + 1;
+    let magnitude = r.abs().to_bits();
+    magnitude.wrapping_sub(FIRST) < f64::INFINITY.to_bits() - FIRST
 }
 
 /// Whether `x + y == sum` without rounding: Knuth's two-sum residual is the exact error of a finite sum. A residual

@@ -10,8 +10,10 @@ use super::{NX, RoundingMode};
 /// Finite, and too large to be tiny before or after rounding.
 #[inline]
 fn is_safe(r: f32) -> bool {
-    let magnitude = r.abs();
-    magnitude > f32::MIN_POSITIVE && magnitude < f32::INFINITY
+    // One unsigned comparison of the magnitude's bits with an interval.
+    const FIRST: u32 = f32::MIN_POSITIVE.to_bits() + 1;
+    let magnitude = r.abs().to_bits();
+    magnitude.wrapping_sub(FIRST) < f32::INFINITY.to_bits() - FIRST
 }
 
 /// `a + b` (`fadd.s`).
