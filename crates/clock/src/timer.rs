@@ -117,7 +117,9 @@ impl TimerQueue {
     /// deadline came before what [`next`](Self::next) answered last, or time was started or the guest fell asleep or
     /// woke. It must only kick the keeper: the caller may be a hart inside a device access.
     pub fn set_waker(&self, waker: Hook) {
-        self.lock().waker = Some(waker);
+        let old = self.lock().waker.replace(waker);
+        // Without the lock: it may own timers.
+        drop(old);
     }
 
     /// Freezes the clock, then waits for the callback in flight; none starts until [`thaw`](Self::thaw). Returns whether the clock

@@ -141,7 +141,7 @@ fn the_end_of_time_saturates() {
     guest.thaw();
     assert_eq!(guest.now_ns(), u64::MAX);
     assert_eq!(guest.guest_of_awake(u64::MAX), u64::MAX);
-    assert!(guest.awake_ns() <= u64::MAX);
+    assert!(guest.awake_ns() <= 1, "only the last nanosecond was spent awake");
 }
 
 #[test]
@@ -326,6 +326,67 @@ fn a_reading_that_a_freeze_overtook_is_thrown_away() {
     host.armed.store(true, SeqCst);
     assert_eq!(guest.now_ns(), 50);
     assert!(guest.is_frozen());
+}
+
+/// A host clock that, when the owner reads it for a freeze, lets a reader begin and gives it every chance to finish before it answers.
+#[derive(Default)]
+struct LetsAReaderIn {
+    now: AtomicU64,
+    armed: AtomicBool,
+    reader_may_begin: AtomicBool,
+    reader_begins: AtomicBool,
+    reader_ended: AtomicBool,
+}
+
+impl LetsAReaderIn {
+    /// Yields until `flag` is set, for a bounded number of times.
+    fn wait(flag: &AtomicBool, times: u32) {
+        for _ in 0..times {
+            if flag.load(SeqCst) {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+impl HostClock for LetsAReaderIn {
+    fn monotonic_ns(&self) -> u64 {
+        let now = self.now.load(SeqCst);
+        if self.armed.swap(false, SeqCst) {
+            self.now.store(now + 1_000, SeqCst);
+            self.reader_may_begin.store(true, SeqCst);
+            Self::wait(&self.reader_begins, 1_000_000);
+            Self::wait(&self.reader_ended, 2_000);
+        }
+        now
+    }
+    fn realtime_ns(&self) -> u64 {
+        0
+    }
+}
+
+/// Lifecycle-rules 4.3: had the owner read the host's clock before its write section, the reader would return a later time than
+/// the one at which time stops.
+#[test]
+fn a_reader_cannot_pass_a_freeze_that_has_read_the_host_clock() {
+    let host = Arc::new(LetsAReaderIn::default());
+    let guest = GuestClock::new(host.clone());
+    guest.thaw();
+    host.now.store(50, SeqCst);
+    host.armed.store(true, SeqCst);
+    let read = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            LetsAReaderIn::wait(&host.reader_may_begin, u32::MAX);
+            host.reader_begins.store(true, SeqCst);
+            let read = guest.now_ns();
+            host.reader_ended.store(true, SeqCst);
+            read
+        });
+        guest.freeze();
+        reader.join().unwrap()
+    });
+    assert_eq!((read, guest.now_ns()), (50, 50));
 }
 
 /// Lifecycle-rules 4.3, with real threads: whoever has seen a time, no one on any thread reads an earlier one after that.
