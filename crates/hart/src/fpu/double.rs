@@ -18,8 +18,8 @@ fn is_safe(r: f64) -> bool {
     magnitude.wrapping_sub(FIRST) < f64::INFINITY.to_bits() - FIRST
 }
 
-/// Whether `x + y == sum` without rounding: Knuth's two-sum residual is the exact error of a finite sum. A residual
-/// that is not zero, or that overflowed on the way, says no.
+/// Whether `x + y == sum` without rounding: Knuth's two-sum residual is the exact error of a finite sum. An
+/// infinity or NaN anywhere on the way, the sum included, makes the residual one, and so says no.
 #[inline]
 pub(super) fn is_exact_sum(x: f64, y: f64, sum: f64) -> bool {
     let y_part = sum - x;
@@ -125,7 +125,7 @@ pub fn fma64(a: u64, b: u64, c: u64, rm: RoundingMode, flags: &mut u8) -> u64 {
                 is_safe(product) && is_exact_product(a, b)
             };
             let r = product + z;
-            if exact && r.is_finite() && is_exact_sum(product, z, r) {
+            if exact && is_exact_sum(product, z, r) {
                 return r.to_bits();
             }
         }
