@@ -1,6 +1,7 @@
 //! The timer classes, and what the keeper of time is told about them.
 
-/// On which axis a timer's deadline lies, and when it is looked at (lifecycle-rules 4.6). Declared once by each device.
+/// On which axis a timer's deadline lies, and when it is looked at (lifecycle-rules 4.6). Declared once by
+/// each device.
 ///
 /// | class | deadline in ns of | live, Awake | live, Asleep | held | for |
 /// |---|---|---|---|---|---|
@@ -34,9 +35,11 @@ impl TimerClass {
 /// When the keeper of time must look at the queue again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Next {
-    /// Host monotonic time in ns ([`HostClock::monotonic_ns`](crate::HostClock::monotonic_ns)). `None`: no need; always so under counted time.
+    /// Host monotonic time in ns ([`HostClock::monotonic_ns`](crate::HostClock::monotonic_ns)). `None`: no
+    /// need; always so under counted time.
     pub monotonic_deadline_ns: Option<u64>,
-    /// Host wall time in ns ([`HostClock::realtime_ns`](crate::HostClock::realtime_ns)): wait with an absolute timer of `CLOCK_REALTIME` that is
-    /// cancelled when the clock is set (lifecycle-rules 4.7). `None`: no need.
+    /// Host wall time in ns ([`HostClock::realtime_ns`](crate::HostClock::realtime_ns)): wait with an
+    /// absolute timer of `CLOCK_REALTIME` that is cancelled when the clock is set (lifecycle-rules 4.7).
+    /// `None`: no need.
     pub realtime_deadline_ns: Option<u64>,
 }

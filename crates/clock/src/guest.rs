@@ -1,8 +1,9 @@
 //! The guest clock: guest monotonic time, read without a lock, frozen and thawed by one owner.
 //!
 //! Invariants
-//! * `g = frozen ? F : F0 + (host_monotonic - H0)`, in ns (lifecycle-rules 4.1). The advance between a thaw and the next
-//!   freeze is exactly the host's monotonic time between the two, so the error of guest time is zero by definition.
+//! * `g = frozen ? F : F0 + (host_monotonic - H0)`, in ns (lifecycle-rules 4.1). The advance between a thaw
+//!   and the next freeze is exactly the host's monotonic time between the two, so the error of guest time is
+//!   zero by definition.
 //! * Within one timeline no reader on any thread ever sees it go back. [`GuestClock::set`] and
 //!   [`GuestClock::restore`] begin a new timeline.
 //! * Awake time is guest time less what was spent asleep: `awake <= g`.
@@ -22,8 +23,8 @@ const AWAKE: u64 = u64::MAX;
 
 /// The saved form of a [`GuestClock`].
 ///
-/// Whether the guest is asleep belongs to the lifecycle's own saved value and is not repeated here; the owner calls
-/// [`GuestClock::set_asleep`] after a restore.
+/// Whether the guest is asleep belongs to the lifecycle's own saved value and is not repeated here; the owner
+/// calls [`GuestClock::set_asleep`] after a restore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestClockState {
     /// Guest monotonic time, ns.
@@ -66,14 +67,16 @@ enum Source {
 
 /// Guest monotonic time and, derived from it, awake time. Shared as an `Arc`; starts frozen at 0.
 ///
-/// Reads take no lock: the clock is a sequence lock made of atomics (lifecycle-rules 4.3). The writer reads the host's
-/// clock *inside* the write section, after a full fence; a reader reads it *before* it validates the sequence. So every
-/// host time that a validated reader used lies before the one that the next freeze used.
+/// Reads take no lock: the clock is a sequence lock made of atomics (lifecycle-rules 4.3). The writer reads
+/// the host's clock *inside* the write section, after a full fence; a reader reads it *before* it validates
+/// the sequence. So every host time that a validated reader used lies before the one that the next freeze
+/// used.
 ///
-/// **Counted time** (`-icount`): `g = (retired << shift) + bias`. Time then follows the instructions and nothing else. A
-/// hart that executes on for a few instructions between the freeze and its park takes them into account, because a
-/// stop must not make the same program see other times; jumps and timers are off from the freeze on, and a hart whose budget is
-/// used up while the clock is frozen must wait instead of executing on.
+/// **Counted time** (`-icount`): `g = (retired << shift) + bias`. Time then follows the instructions and
+/// nothing else. A hart that executes on for a few instructions between the freeze and its park takes them
+/// into account, because a stop must not make the same program see other times; jumps and timers are off from
+/// the freeze on, and a hart whose budget is used up while the clock is frozen must wait instead of executing
+/// on.
 pub struct GuestClock {
     source: Source,
     /// Odd while a writer is at work.
@@ -146,7 +149,8 @@ impl GuestClock {
         crate::ticks(self.now_ns())
     }
 
-    /// Awake time in ns: guest time less what was spent asleep. Stands while the guest is asleep or held. Takes no lock.
+    /// Awake time in ns: guest time less what was spent asleep. Stands while the guest is asleep or held.
+    /// Takes no lock.
     #[must_use]
     pub fn awake_ns(&self) -> u64 {
         self.view().awake()
@@ -175,7 +179,8 @@ impl GuestClock {
 
     /// Stops time; this moment is *the* moment of the stop. Returns whether it was running.
     ///
-    /// The machine's owner uses [`TimerQueue::freeze`](crate::TimerQueue::freeze), which quiesces the timers too.
+    /// The machine's owner uses [`TimerQueue::freeze`](crate::TimerQueue::freeze), which quiesces the timers
+    /// too.
     pub fn freeze(&self) -> bool {
         let write = self.write();
         if self.is_frozen() {
@@ -199,8 +204,8 @@ impl GuestClock {
         true
     }
 
-    /// Notes that the guest fell asleep or woke: awake time stands from now on, or runs on. Returns whether that changed
-    /// anything. Allowed while frozen, where neither kind of time advances.
+    /// Notes that the guest fell asleep or woke: awake time stands from now on, or runs on. Returns whether
+    /// that changed anything. Allowed while frozen, where neither kind of time advances.
     ///
     /// The machine's owner uses [`TimerQueue::set_asleep`](crate::TimerQueue::set_asleep).
     pub fn set_asleep(&self, asleep: bool) -> bool {
@@ -221,7 +226,8 @@ impl GuestClock {
         true
     }
 
-    /// Sets guest time to `ns` and so begins a new timeline. Awake time keeps its value as far as `ns` allows.
+    /// Sets guest time to `ns` and so begins a new timeline. Awake time keeps its value as far as `ns`
+    /// allows.
     ///
     /// # Errors
     /// [`SetError::Live`] unless the clock is frozen.
@@ -259,8 +265,9 @@ impl GuestClock {
         Ok(())
     }
 
-    /// Counted time only: jumps to `ns` if that is ahead, because no hart can execute until then (lifecycle-rules 4.11).
-    /// Returns whether it moved. [`TimerQueue::advance_idle`](crate::TimerQueue::advance_idle) finds the right `ns`.
+    /// Counted time only: jumps to `ns` if that is ahead, because no hart can execute until then
+    /// (lifecycle-rules 4.11). Returns whether it moved.
+    /// [`TimerQueue::advance_idle`](crate::TimerQueue::advance_idle) finds the right `ns`.
     ///
     /// # Errors
     /// [`AdvanceError`] when time follows the host's clock, or is frozen.
@@ -279,8 +286,8 @@ impl GuestClock {
         Ok(true)
     }
 
-    /// Counted time only: how many instructions may retire before guest time reaches `deadline_ns`; 0 when it is past,
-    /// `u64::MAX` for *never*. `None` when time follows the host's clock.
+    /// Counted time only: how many instructions may retire before guest time reaches `deadline_ns`; 0 when it
+    /// is past, `u64::MAX` for *never*. `None` when time follows the host's clock.
     #[must_use]
     pub fn budget_until(&self, deadline_ns: u64) -> Option<u64> {
         let shift = self.icount_shift()?;
@@ -290,8 +297,8 @@ impl GuestClock {
         Some(shift.instructions(deadline_ns.saturating_sub(self.now_ns())))
     }
 
-    /// The host monotonic time at which guest time reaches `guest_ns` if the machine stays live. `None` when time is frozen or
-    /// counted: then no host time leads there. Saturates, in the past as in the future.
+    /// The host monotonic time at which guest time reaches `guest_ns` if the machine stays live. `None` when
+    /// time is frozen or counted: then no host time leads there. Saturates, in the past as in the future.
     #[must_use]
     pub fn host_deadline(&self, guest_ns: u64) -> Option<u64> {
         if self.icount_shift().is_some() || self.is_frozen() {
@@ -305,7 +312,8 @@ impl GuestClock {
         })
     }
 
-    /// The guest time at which awake time reaches `awake_ns` if the guest stays awake; `u64::MAX` stays *never*.
+    /// The guest time at which awake time reaches `awake_ns` if the guest stays awake; `u64::MAX` stays
+    /// *never*.
     #[must_use]
     pub fn guest_of_awake(&self, awake_ns: u64) -> u64 {
         let view = self.view();
@@ -387,7 +395,8 @@ impl fmt::Debug for GuestClock {
     }
 }
 
-/// The write side of the sequence lock; the sequence becomes even again when it is dropped, whatever happened.
+/// The write side of the sequence lock; the sequence becomes even again when it is dropped, whatever
+/// happened.
 struct WriteSection<'a> {
     clock: &'a GuestClock,
     /// The source's value, read inside the section.

@@ -2,8 +2,8 @@
 //!
 //! Nothing else in the workspace reads a host clock, so a test decides what time it is and no test sleeps.
 //!
-//! Host monotonic time is `CLOCK_MONOTONIC`: it does not count while the host itself is suspended. A sleeping host is
-//! therefore a pause of the guest that nobody ordered, without STOP (lifecycle-rules 4.5).
+//! Host monotonic time is `CLOCK_MONOTONIC`: it does not count while the host itself is suspended. A sleeping
+//! host is therefore a pause of the guest that nobody ordered, without STOP (lifecycle-rules 4.5).
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
@@ -15,22 +15,24 @@ pub type Hook = Arc<dyn Fn() + Send + Sync>;
 
 /// The host's clocks as the rest of the program sees them.
 pub trait HostClock: Send + Sync {
-    /// Host monotonic time in ns since an arbitrary moment that is fixed for the life of the process. Never goes back,
-    /// on any thread.
+    /// Host monotonic time in ns since an arbitrary moment that is fixed for the life of the process. Never
+    /// goes back, on any thread.
     fn monotonic_ns(&self) -> u64;
 
-    /// Host wall time in ns since 1970-01-01T00:00:00Z (saturating at 0 and at `u64::MAX`, the year 2554). May be
-    /// stepped forward and back at any moment.
+    /// Host wall time in ns since 1970-01-01T00:00:00Z (saturating at 0 and at `u64::MAX`, the year 2554).
+    /// May be stepped forward and back at any moment.
     fn realtime_ns(&self) -> u64;
 
-    /// What the operating system's `CLOCK_REALTIME` shows when this clock's [`realtime_ns`](Self::realtime_ns) shows
-    /// `at_ns`. Differs from `at_ns` only for clocks that are moved; for arming an absolute timer of the operating system.
+    /// What the operating system's `CLOCK_REALTIME` shows when this clock's
+    /// [`realtime_ns`](Self::realtime_ns) shows `at_ns`. Differs from `at_ns` only for clocks that are moved;
+    /// for arming an absolute timer of the operating system.
     fn os_realtime_ns(&self, at_ns: u64) -> u64 {
         at_ns
     }
 
-    /// Asks to be called after every jump that this clock itself makes. The system's clocks make none that they know of
-    /// (the operating system cancels absolute timers when its wall clock is set), hence nothing to do by default.
+    /// Asks to be called after every jump that this clock itself makes. The system's clocks make none that
+    /// they know of (the operating system cancels absolute timers when its wall clock is set), hence nothing
+    /// to do by default.
     fn on_change(&self, hook: Hook) {
         drop(hook);
     }
@@ -51,10 +53,12 @@ impl<T: HostClock + ?Sized> HostClock for Arc<T> {
     }
 }
 
-/// The operating system's clocks: `CLOCK_MONOTONIC` (`std::time::Instant`) and `CLOCK_REALTIME` (`std::time::SystemTime`).
+/// The operating system's clocks: `CLOCK_MONOTONIC` (`std::time::Instant`) and `CLOCK_REALTIME`
+/// (`std::time::SystemTime`).
 ///
-/// Monotonic values count from the first use in this process, the same moment for every instance. They are not the
-/// kernel's raw values: arm a timer with the time that is left, which is exact, as both are the same clock.
+/// Monotonic values count from the first use in this process, the same moment for every instance. They are
+/// not the kernel's raw values: arm a timer with the time that is left, which is exact, as both are the same
+/// clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -171,11 +175,13 @@ fn update(cell: &AtomicU64, f: impl Fn(u64) -> u64) {
     let _ = cell.fetch_update(SeqCst, SeqCst, |now| Some(f(now)));
 }
 
-/// Another host clock plus two offsets that can be moved while the machine runs: the clock behind `-x-test-clock`, with
-/// which a test outside the process makes ten seconds pass, or sets the host's wall clock, without waiting.
+/// Another host clock plus two offsets that can be moved while the machine runs: the clock behind
+/// `-x-test-clock`, with which a test outside the process makes ten seconds pass, or sets the host's wall
+/// clock, without waiting.
 ///
 /// The monotonic offset only grows, so monotonic time never goes back. Each move raises the
-/// [`generation`](Self::generation) and then calls the hooks, so that a timer thread looks at its deadlines again.
+/// [`generation`](Self::generation) and then calls the hooks, so that a timer thread looks at its deadlines
+/// again.
 #[derive(Debug)]
 pub struct ShiftedClock<C = SystemClock> {
     inner: C,
@@ -206,7 +212,8 @@ impl<C: HostClock> ShiftedClock<C> {
         }
     }
 
-    /// Lets `ns` pass at once on both clocks, as if the process had slept so long. Each offset saturates at `i64::MAX`.
+    /// Lets `ns` pass at once on both clocks, as if the process had slept so long. Each offset saturates at
+    /// `i64::MAX`.
     pub fn advance(&self, ns: u64) {
         self.grow_monotonic(ns);
         self.step(i64::try_from(ns).unwrap_or(i64::MAX));

@@ -1,4 +1,5 @@
-//! Counted time: what one instruction lasts, and where a hart says how many it has retired (lifecycle-rules 4.11).
+//! Counted time: what one instruction lasts, and where a hart says how many it has retired (lifecycle-rules
+//! 4.11).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -47,13 +48,15 @@ impl TryFrom<u64> for IcountShift {
     }
 }
 
-/// Where a hart publishes how many instructions it has retired, for an instruction-counted clock. Clones share the count.
+/// Where a hart publishes how many instructions it has retired, for an instruction-counted clock. Clones
+/// share the count.
 #[derive(Clone, Debug, Default)]
 pub struct CountedSource(Arc<AtomicU64>);
 
 impl CountedSource {
-    /// Publishes the number of instructions retired since the process began. It only grows: a smaller one is ignored, so a
-    /// guest that writes its own `minstret`, or a load that replaces it, must not be what is published here.
+    /// Publishes the number of instructions retired since the process began. It only grows: a smaller one is
+    /// ignored, so a guest that writes its own `minstret`, or a load that replaces it, must not be what is
+    /// published here.
     ///
     /// There is one publisher: counted time is for one hart.
     pub fn publish(&self, retired: u64) {

@@ -13,7 +13,8 @@ pub enum RtcBase {
     /// The host's wall clock, UTC.
     #[default]
     Utc,
-    /// The host's wall clock in its local time zone; the zone's offset is passed to [`WallClock::new`](crate::WallClock::new).
+    /// The host's wall clock in its local time zone; the zone's offset is passed to
+    /// [`WallClock::new`](crate::WallClock::new).
     Localtime,
     /// A moment, UTC, in ns since 1970.
     Date(u64),
@@ -22,7 +23,8 @@ pub enum RtcBase {
 /// What makes the RTC advance: `clock=` of `-rtc`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum RtcClock {
-    /// The host's wall clock: the RTC goes on while the machine is held, and follows when the host's clock is set.
+    /// The host's wall clock: the RTC goes on while the machine is held, and follows when the host's clock is
+    /// set.
     #[default]
     Host,
     /// Guest time: the RTC stands while the machine is held. Needed for repeatable runs.

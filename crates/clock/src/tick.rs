@@ -1,7 +1,7 @@
 //! Conversions between guest nanoseconds and ticks of the `time` CSR.
 //!
-//! Nanoseconds are the truth and ticks are derived from them (lifecycle-rules 4.1): guest time is never computed from
-//! ticks, so no rounding can accumulate.
+//! Nanoseconds are the truth and ticks are derived from them (lifecycle-rules 4.1): guest time is never
+//! computed from ticks, so no rounding can accumulate.
 
 const NS_PER_S: u128 = 1_000_000_000;
 
@@ -19,8 +19,8 @@ pub const fn ticks(ns: u64) -> u64 {
 
 /// The smallest guest time in ns at which [`ticks`] is at least `tick`.
 ///
-/// Saturates at `u64::MAX`, which every deadline of this crate takes as *never*; so a compare register of all ones,
-/// the guest's way to say "no timer", needs no special case.
+/// Saturates at `u64::MAX`, which every deadline of this crate takes as *never*; so a compare register of all
+/// ones, the guest's way to say "no timer", needs no special case.
 #[must_use]
 pub const fn ns_of_tick(tick: u64) -> u64 {
     let ns = (tick as u128 * NS_PER_S).div_ceil(TIMEBASE_HZ as u128);

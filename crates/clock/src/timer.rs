@@ -2,16 +2,21 @@
 //!
 //! Invariants
 //! * Nothing fires while the clock is frozen, and when [`TimerQueue::freeze`] has returned no callback runs
-//!   (lifecycle-rules 4.4). The frozen flag is looked at under the queue's lock, before every single callback.
-//! * Callbacks run without the queue's lock: they may arm, disarm, add and drop any timer, their own included.
-//! * A timer fires once for each time it was armed. What falls due while it is not looked at fires when it is looked at again.
-//! * One [`TimerQueue::run_due`] fires each timer at most once for each arming that was there when it began, so a timer that
-//!   re-arms itself in the past cannot hold up its caller.
-//! * The same calls in the same order fire the same timers in the same order; no hash order, no host time beside the clocks passed in.
+//!   (lifecycle-rules 4.4). The frozen flag is looked at under the queue's lock, before every single
+//!   callback.
+//! * Callbacks run without the queue's lock: they may arm, disarm, add and drop any timer, their own
+//!   included.
+//! * A timer fires once for each time it was armed. What falls due while it is not looked at fires when it is
+//!   looked at again.
+//! * One [`TimerQueue::run_due`] fires each timer at most once for each arming that was there when it began,
+//!   so a timer that re-arms itself in the past cannot hold up its caller.
+//! * The same calls in the same order fire the same timers in the same order; no hash order, no host time
+//!   beside the clocks passed in.
 //!
-//! `expired` means "look again", not "it is so": between taking a timer out and calling its target the world may go on, and
-//! [`Timer::disarm`] does not wait for a callback in flight (it would deadlock with a target that waits for the disarmer's own
-//! lock). A target compares its own deadline with its own clock under its own lock.
+//! `expired` means "look again", not "it is so": between taking a timer out and calling its target the world
+//! may go on, and [`Timer::disarm`] does not wait for a callback in flight (it would deadlock with a target
+//! that waits for the disarmer's own lock). A target compares its own deadline with its own clock under its
+//! own lock.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,12 +39,13 @@ pub struct TimerId(u64);
 
 /// What a timer calls.
 pub trait TimerTarget: Send + Sync {
-    /// A deadline has passed; the timer is disarmed. Runs on the thread that called [`TimerQueue::run_due`], with no lock of
-    /// this crate held. A hint to look again: see the module's documentation.
+    /// A deadline has passed; the timer is disarmed. Runs on the thread that called [`TimerQueue::run_due`],
+    /// with no lock of this crate held. A hint to look again: see the module's documentation.
     fn expired(&self);
 }
 
-/// The first deadlines that count in the machine's present mode: guest ns, and host wall ns; `NEVER` for none.
+/// The first deadlines that count in the machine's present mode: guest ns, and host wall ns; `NEVER` for
+/// none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Earliest {
     guest: u64,
@@ -61,9 +67,9 @@ struct State {
 
 /// The timers of one machine. Shared as an `Arc`.
 ///
-/// The machine's owner stops and starts time through the queue, so that clock and timers never disagree. One thread, the keeper
-/// of time, waits until [`next`](Self::next) and calls [`run_due`](Self::run_due); under counted time the hart does, whenever its
-/// [budget](GuestClock::budget_until) is used up.
+/// The machine's owner stops and starts time through the queue, so that clock and timers never disagree. One
+/// thread, the keeper of time, waits until [`next`](Self::next) and calls [`run_due`](Self::run_due); under
+/// counted time the hart does, whenever its [budget](GuestClock::budget_until) is used up.
 pub struct TimerQueue {
     clock: Arc<GuestClock>,
     host: Arc<dyn HostClock>,
@@ -113,17 +119,19 @@ impl TimerQueue {
         Timer { queue: self.clone(), id, class }
     }
 
-    /// Sets what is called, on any thread and without this queue's lock, whenever the keeper of time must look again: a
-    /// deadline came before what [`next`](Self::next) answered last, or time was started or the guest fell asleep or
-    /// woke. It must only kick the keeper: the caller may be a hart inside a device access.
+    /// Sets what is called, on any thread and without this queue's lock, whenever the keeper of time must
+    /// look again: a deadline came before what [`next`](Self::next) answered last, or time was started or the
+    /// guest fell asleep or woke. It must only kick the keeper: the caller may be a hart inside a device
+    /// access.
     pub fn set_waker(&self, waker: Hook) {
         let old = self.lock().waker.replace(waker);
         // Without the lock: it may own timers.
         drop(old);
     }
 
-    /// Freezes the clock, then waits for the callback in flight; none starts until [`thaw`](Self::thaw). Returns whether the clock
-    /// was running. Called from inside a callback it does not wait for that callback.
+    /// Freezes the clock, then waits for the callback in flight; none starts until [`thaw`](Self::thaw).
+    /// Returns whether the clock was running. Called from inside a callback it does not wait for that
+    /// callback.
     pub fn freeze(&self) -> bool {
         let state = self.lock();
         let changed = self.clock.freeze();
@@ -131,8 +139,8 @@ impl TimerQueue {
         changed
     }
 
-    /// Waits for the callback in flight, if there is one, unless called from inside it. A part of [`freeze`](Self::freeze); alone it
-    /// promises nothing about the next callback.
+    /// Waits for the callback in flight, if there is one, unless called from inside it. A part of
+    /// [`freeze`](Self::freeze); alone it promises nothing about the next callback.
     pub fn quiesce(&self) {
         drop(self.wait_idle(self.lock()));
     }
@@ -145,8 +153,9 @@ impl TimerQueue {
         changed
     }
 
-    /// The guest fell asleep, or is awake: switches the classes that are looked at, and stops or starts awake time. Returns whether
-    /// that changed anything. What is already due, in the moment of falling asleep too, fires in the next [`run_due`](Self::run_due).
+    /// The guest fell asleep, or is awake: switches the classes that are looked at, and stops or starts awake
+    /// time. Returns whether that changed anything. What is already due, in the moment of falling asleep too,
+    /// fires in the next [`run_due`](Self::run_due).
     pub fn set_asleep(&self, asleep: bool) -> bool {
         let state = self.lock();
         let changed = self.clock.set_asleep(asleep);
@@ -154,11 +163,11 @@ impl TimerQueue {
         changed
     }
 
-    /// Fires every timer that is due and looked at in the present mode, the most overdue first (on one axis: in the order of
-    /// deadlines), among equals the one that was armed first. Returns how many fired.
+    /// Fires every timer that is due and looked at in the present mode, the most overdue first (on one axis:
+    /// in the order of deadlines), among equals the one that was armed first. Returns how many fired.
     ///
-    /// Timers armed in the past by the callbacks are left to the next call. A second thread that calls this waits for the first;
-    /// from inside a callback it does nothing.
+    /// Timers armed in the past by the callbacks are left to the next call. A second thread that calls this
+    /// waits for the first; from inside a callback it does nothing.
     pub fn run_due(&self) -> usize {
         let me = thread::current().id();
         let mut state = self.lock();
@@ -199,15 +208,16 @@ impl TimerQueue {
         }
     }
 
-    /// The first guest time in ns at which a timer of the guest's axes fires in the present mode; `None` when none will. For
-    /// [`GuestClock::budget_until`] under counted time.
+    /// The first guest time in ns at which a timer of the guest's axes fires in the present mode; `None` when
+    /// none will. For [`GuestClock::budget_until`] under counted time.
     #[must_use]
     pub fn next_guest_ns(&self) -> Option<u64> {
         let earliest = self.earliest(&self.lock());
         (earliest.guest != NEVER).then_some(earliest.guest)
     }
 
-    /// How many timers would fire if the last hold went now. Changes nothing (lifecycle-rules 4.8): for a query while held.
+    /// How many timers would fire if the last hold went now. Changes nothing (lifecycle-rules 4.8): for a
+    /// query while held.
     #[must_use]
     pub fn due_when_lifted(&self) -> usize {
         let state = self.lock();
@@ -215,10 +225,11 @@ impl TimerQueue {
         looked_at.map(|(class, now)| state.timers.count_due(class, now)).sum()
     }
 
-    /// Counted time only: no hart can execute, so time jumps to the next deadline that may fire in the present mode, without
-    /// host time passing (lifecycle-rules 4.11). `hart_deadline_ns` is the earliest compare value, in guest ns, of the
-    /// harts that are not timers of this queue; it counts only while the guest is awake. Returns where time now stands, at a
-    /// deadline that is due; `None` when there is none, or time is frozen or not counted: then it stands.
+    /// Counted time only: no hart can execute, so time jumps to the next deadline that may fire in the
+    /// present mode, without host time passing (lifecycle-rules 4.11). `hart_deadline_ns` is the earliest
+    /// compare value, in guest ns, of the harts that are not timers of this queue; it counts only while the
+    /// guest is awake. Returns where time now stands, at a deadline that is due; `None` when there is none,
+    /// or time is frozen or not counted: then it stands.
     pub fn advance_idle(&self, hart_deadline_ns: Option<u64>) -> Option<u64> {
         let state = self.lock();
         if self.clock.icount_shift().is_none() || self.clock.is_frozen() {
@@ -327,7 +338,8 @@ impl Drop for Running<'_> {
         self.0.idle.notify_all();
     }
 }
-/// A timer of a [`TimerQueue`]; dropping it removes it. A callback of its in flight may still be running then.
+/// A timer of a [`TimerQueue`]; dropping it removes it. A callback of its in flight may still be running
+/// then.
 #[derive(Debug)]
 pub struct Timer {
     queue: Arc<TimerQueue>,
@@ -336,8 +348,8 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Arms the timer, or moves it, to `deadline_ns` on the axis of its class. A deadline that is past is due at once;
-    /// `u64::MAX` never is.
+    /// Arms the timer, or moves it, to `deadline_ns` on the axis of its class. A deadline that is past is due
+    /// at once; `u64::MAX` never is.
     pub fn arm(&self, deadline_ns: u64) {
         let mut state = self.queue.lock();
         state.timers.arm(self.id, deadline_ns);

@@ -1,10 +1,12 @@
-//! The RTC's policy: what a wall clock inside the guest shows, kept apart from the registers of the device that shows it.
+//! The RTC's policy: what a wall clock inside the guest shows, kept apart from the registers of the device
+//! that shows it.
 //!
 //! Invariants (lifecycle-rules 4.9)
-//! * `RTC = max(last value handed out, source + offset)`, so it never goes back, even when the host's clock is stepped back or
-//!   a destination's clock is behind its source's; else Linux would not count the time it slept. Clamping is counted.
-//! * The source is the host's wall clock (`clock=host`: it goes on while the machine is held) or guest time (`clock=vm`:
-//!   it stands with it, so the sleep that Linux adds afterwards excludes a hold: as declared).
+//! * `RTC = max(last value handed out, source + offset)`, so it never goes back, even when the host's clock
+//!   is stepped back or a destination's clock is behind its source's; else Linux would not count the time it
+//!   slept. Clamping is counted.
+//! * The source is the host's wall clock (`clock=host`: it goes on while the machine is held) or guest time
+//!   (`clock=vm`: it stands with it, so the sleep that Linux adds afterwards excludes a hold: as declared).
 //! * Only the guest (by setting it), a load and an arrival move the offset.
 
 use std::fmt;
@@ -65,8 +67,9 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// An RTC that starts as `options` say at this moment. `local_offset_s` is the host's local time less UTC in s; it counts only
-    /// with [`RtcBase::Localtime`], and is passed in so that nothing here depends on the environment.
+    /// An RTC that starts as `options` say at this moment. `local_offset_s` is the host's local time less UTC
+    /// in s; it counts only with [`RtcBase::Localtime`], and is passed in so that nothing here depends on the
+    /// environment.
     #[must_use]
     pub fn new(
         options: RtcOptions,
@@ -88,7 +91,8 @@ impl WallClock {
         Self { clock: options.clock, host, guest, state: Mutex::new(state) }
     }
 
-    /// The RTC's time in ns since 1970. Never less than what it answered before, unless the guest set it or a state was loaded.
+    /// The RTC's time in ns since 1970. Never less than what it answered before, unless the guest set it or a
+    /// state was loaded.
     pub fn now_ns(&self) -> u64 {
         let mut state = self.lock();
         let ns = self.unclamped(&state);
@@ -99,7 +103,8 @@ impl WallClock {
         state.last
     }
 
-    /// What [`now_ns`](Self::now_ns) would answer, without handing it out: for queries, which must not change a held machine.
+    /// What [`now_ns`](Self::now_ns) would answer, without handing it out: for queries, which must not change
+    /// a held machine.
     #[must_use]
     pub fn peek_ns(&self) -> u64 {
         let state = self.lock();
@@ -141,8 +146,9 @@ impl WallClock {
         }
     }
 
-    /// The deadline, on the axis of [`alarm_timer_class`](Self::alarm_timer_class), at which the RTC reaches `rtc_ns`. 0, so due at
-    /// once, when it has been reached already, also by a clamped value whose source is behind; saturates to `u64::MAX`, *never*.
+    /// The deadline, on the axis of [`alarm_timer_class`](Self::alarm_timer_class), at which the RTC reaches
+    /// `rtc_ns`. 0, so due at once, when it has been reached already, also by a clamped value whose source is
+    /// behind; saturates to `u64::MAX`, *never*.
     ///
     /// It holds until the offset moves: arm again after [`set`](Self::set) and [`load`](Self::load).
     #[must_use]

@@ -328,7 +328,8 @@ fn a_reading_that_a_freeze_overtook_is_thrown_away() {
     assert!(guest.is_frozen());
 }
 
-/// A host clock that, when the owner reads it for a freeze, lets a reader begin and gives it every chance to finish before it answers.
+/// A host clock that, when the owner reads it for a freeze, lets a reader begin and gives it every chance to
+/// finish before it answers.
 #[derive(Default)]
 struct LetsAReaderIn {
     now: AtomicU64,
@@ -366,8 +367,8 @@ impl HostClock for LetsAReaderIn {
     }
 }
 
-/// Lifecycle-rules 4.3: had the owner read the host's clock before its write section, the reader would return a later time than
-/// the one at which time stops.
+/// Lifecycle-rules 4.3: had the owner read the host's clock before its write section, the reader would return
+/// a later time than the one at which time stops.
 #[test]
 fn a_reader_cannot_pass_a_freeze_that_has_read_the_host_clock() {
     let host = Arc::new(LetsAReaderIn::default());
@@ -389,7 +390,8 @@ fn a_reader_cannot_pass_a_freeze_that_has_read_the_host_clock() {
     assert_eq!((read, guest.now_ns()), (50, 50));
 }
 
-/// Lifecycle-rules 4.3, with real threads: whoever has seen a time, no one on any thread reads an earlier one after that.
+/// Lifecycle-rules 4.3, with real threads: whoever has seen a time, no one on any thread reads an earlier one
+/// after that.
 #[test]
 fn no_thread_sees_time_go_back_across_many_freezes() {
     const READERS: usize = 3;

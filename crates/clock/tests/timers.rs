@@ -76,8 +76,8 @@ impl<F: Fn() + Send + Sync> TimerTarget for Calls<F> {
     }
 }
 
-/// Lifecycle-rules 4.6, the table of `TimerClass`: each class in each mode for 20 ns with a deadline after 10, then live and
-/// awake for 0 and again for 20 ns.
+/// Lifecycle-rules 4.6, the table of `TimerClass`: each class in each mode for 20 ns with a deadline after
+/// 10, then live and awake for 0 and again for 20 ns.
 #[test]
 fn each_class_in_each_mode() {
     #[derive(Debug, PartialEq)]

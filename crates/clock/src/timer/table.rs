@@ -1,4 +1,5 @@
-//! The timers of a queue, each class in the order of its deadlines. A plain value: no lock, no clock, no callback.
+//! The timers of a queue, each class in the order of its deadlines. A plain value: no lock, no clock, no
+//! callback.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -92,7 +93,8 @@ impl Table {
         self.armed[class as usize].first().map_or(NEVER, |&(deadline, ..)| deadline)
     }
 
-    /// The most overdue timer of `class` at `now` among the armings before `limit`, as (lateness, arming, timer).
+    /// The most overdue timer of `class` at `now` among the armings before `limit`, as (lateness, arming,
+    /// timer).
     pub(super) fn due(&self, class: TimerClass, now: u64, limit: u64) -> Option<(u64, u64, TimerId)> {
         self.armed[class as usize]
             .iter()
