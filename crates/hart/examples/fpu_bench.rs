@@ -1,5 +1,5 @@
-//! Nanoseconds per operation of the floating-point entry points, with inexact accrued (the common state of a program)
-//! and without, and of the integer path. Run with `cargo run --release --example fpu_bench`.
+//! Nanoseconds per operation of the floating-point entry points, with inexact accrued (the common state of a
+//! program) and without, and of the integer path. Run with `cargo run --release --example fpu_bench`.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -12,8 +12,8 @@ use hart::fpu::{add32, add64, div32, div64, fma32, fma64, mul32, mul64, sqrt64};
 const LENGTH: usize = 1024;
 const ROUNDS: usize = 4000;
 
-/// Times an operation over independent operands between one and two; `flags` is set anew before each, so that a
-/// state without NX stays so.
+/// Times an operation over independent operands between one and two; `flags` is set anew before each, so that
+/// a state without NX stays so.
 fn time(name: &str, flags: u8, a: &[u64], operation: impl Fn(u64, u64, u64, &mut u8) -> u64) {
     let mut sum = 0u64;
     let start = Instant::now();

@@ -1,10 +1,11 @@
 //! binary64 operations: host arithmetic where it provably agrees, else [`soft`].
 //!
-//! Why an answer of the host may be taken (rounding mode RNE throughout, unless the result is exact in every mode):
+//! Why an answer of the host may be taken (rounding mode RNE throughout, unless the result is exact in every
+//! mode):
 //! * a finite result has finite operands, or is a quotient by infinity, which the zero rule leaves out;
 //! * a sum below the normal range is exact, so a finite sum can raise nothing but inexact;
-//! * a result strictly above the smallest normal number is not tiny, and a finite one did not overflow, so a product,
-//!   quotient or fused result in that range can raise nothing but inexact.
+//! * a result strictly above the smallest normal number is not tiny, and a finite one did not overflow, so a
+//!   product, quotient or fused result in that range can raise nothing but inexact.
 
 use super::soft::{self, F32, F64};
 use super::{NX, RoundingMode};
@@ -27,8 +28,8 @@ pub(super) fn is_exact_sum(x: f64, y: f64, sum: f64) -> bool {
     (x - x_part) + (y - y_part) == 0.0
 }
 
-/// Whether the product of two normal numbers fits 53 bits; false for subnormal operands, whose product need not be
-/// fast. The product is assumed to be in the normal range.
+/// Whether the product of two normal numbers fits 53 bits; false for subnormal operands, whose product need
+/// not be fast. The product is assumed to be in the normal range.
 #[inline]
 fn is_exact_product(a: u64, b: u64) -> bool {
     const EXP: u64 = 0x7ff << 52;
@@ -104,8 +105,8 @@ pub fn sqrt64(a: u64, rm: RoundingMode, flags: &mut u8) -> u64 {
     soft::sqrt::<F64>(a, rm, flags)
 }
 
-/// `a * b + c` rounded once (`fmadd.d`). The caller flips the sign of `c` for `fmsub`, of `a` for `fnmsub`, and of
-/// both for `fnmadd`.
+/// `a * b + c` rounded once (`fmadd.d`). The caller flips the sign of `c` for `fmsub`, of `a` for `fnmsub`,
+/// and of both for `fnmadd`.
 #[inline]
 #[must_use]
 pub fn fma64(a: u64, b: u64, c: u64, rm: RoundingMode, flags: &mut u8) -> u64 {
@@ -190,8 +191,8 @@ pub fn cvt_i32_f64(a: u64, rm: RoundingMode, flags: &mut u8) -> i32 {
     soft::to_i32::<F64>(a, rm, flags)
 }
 
-/// Converts to an unsigned 32-bit integer (`fcvt.wu.d`), which the caller sign-extends to XLEN; saturates with NV, a
-/// NaN as +infinity.
+/// Converts to an unsigned 32-bit integer (`fcvt.wu.d`), which the caller sign-extends to XLEN; saturates
+/// with NV, a NaN as +infinity.
 #[inline]
 #[must_use]
 pub fn cvt_u32_f64(a: u64, rm: RoundingMode, flags: &mut u8) -> u32 {
@@ -230,8 +231,8 @@ pub fn cvt_u64_f64(a: u64, rm: RoundingMode, flags: &mut u8) -> u64 {
     soft::to_u64::<F64>(a, rm, flags)
 }
 
-/// Whether a cast of the inexact `x`, which truncates, is the answer: rounding towards zero, inside the domain, with
-/// inexact accrued already.
+/// Whether a cast of the inexact `x`, which truncates, is the answer: rounding towards zero, inside the
+/// domain, with inexact accrued already.
 #[inline]
 pub(super) fn may_truncate(x: f64, limit: f64, rm: RoundingMode, flags: u8) -> bool {
     rm == RoundingMode::Rtz && flags & NX != 0 && x.abs() < limit

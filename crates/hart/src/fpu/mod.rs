@@ -1,24 +1,26 @@
 //! Arithmetic of the F and D extensions as pure functions on bit patterns.
 //!
 //! Every function takes operands as the bits of an IEEE 754 binary32 (`u32`) or binary64 (`u64`) number, the
-//! resolved [`RoundingMode`], and the accrued exception flags (`fcsr.fflags`), into which it ORs what it raises.
-//! Nothing here knows of registers, traps or `fcsr`: the hart resolves the dynamic rounding mode, refuses the
-//! reserved ones, NaN-boxes with [`box_f32`] and flips operand signs for the `fmsub`, `fnmadd` and `fnmsub` forms.
+//! resolved [`RoundingMode`], and the accrued exception flags (`fcsr.fflags`), into which it ORs what it
+//! raises. Nothing here knows of registers, traps or `fcsr`: the hart resolves the dynamic rounding mode,
+//! refuses the reserved ones, NaN-boxes with [`box_f32`] and flips operand signs for the `fmsub`, `fnmadd`
+//! and `fnmsub` forms.
 //!
 //! ```text
-//!   add64 .. cvt_f32_u64        double.rs, single.rs: host arithmetic where it provably gives the same answer
+//!   add64 .. cvt_f32_u64        double.rs, single.rs: host arithmetic where it provably gives the same
 //!          |  anything else
 //!          v
 //!   soft::add::<F64> ..         integer arithmetic, right for every operand, mode and flag
 //! ```
 //!
 //! Invariants:
-//! * The fast paths never write the flags. They answer only if the operation raises nothing, or raises nothing but
-//!   inexact while inexact is accrued already; since the flags are sticky, a loop pays for the soft path once.
+//! * The fast paths never write the flags. They answer only if the operation raises nothing, or raises
+//!   nothing but inexact while inexact is accrued already; since the flags are sticky, a loop pays for the
+//!   soft path once.
 //! * The fast paths never return a NaN, so that the host's NaN payloads and signs cannot be seen.
 //! * The host's float environment is never touched: plain Rust operations round to nearest, ties to even.
-//! * A NaN result is the canonical NaN (RISC-V unprivileged, F extension, "NaN Generation and Propagation"), and
-//!   tininess is detected after rounding (F extension, "Subnormal Arithmetic").
+//! * A NaN result is the canonical NaN (RISC-V unprivileged, F extension, "NaN Generation and Propagation"),
+//!   and tininess is detected after rounding (F extension, "Subnormal Arithmetic").
 
 mod double;
 mod ops;
@@ -74,8 +76,8 @@ impl RoundingMode {
     /// All modes, in the order of their encoding.
     pub const ALL: [Self; 5] = [Self::Rne, Self::Rtz, Self::Rdn, Self::Rup, Self::Rmm];
 
-    /// Decodes an `rm` or `frm` field. `None` for the reserved encodings 5 and 6, for 7 (dynamic, which only the
-    /// caller can resolve, and which is reserved in `frm` itself) and for anything wider than the field.
+    /// Decodes an `rm` or `frm` field. `None` for the reserved encodings 5 and 6, for 7 (dynamic, which only
+    /// the caller can resolve, and which is reserved in `frm` itself) and for anything wider than the field.
     #[inline]
     #[must_use]
     pub const fn from_rm(bits: u32) -> Option<Self> {
@@ -90,8 +92,9 @@ impl RoundingMode {
     }
 }
 
-/// Reads a binary32 operand from a 64-bit floating-point register: a value that is not NaN-boxed (upper 32 bits all
-/// ones) reads as the canonical NaN (D extension, "NaN Boxing of Narrower Values").
+/// Reads a binary32 operand from a 64-bit floating-point register: a value that is not NaN-boxed (upper 32
+/// bits all ones) reads as the canonical NaN (D extension, "NaN Boxing of Narrower Values"). Sign injection
+/// and FCLASS check too; the transfers FSW and FMV.X.W do not, they take the lower 32 bits as they are.
 #[inline]
 #[must_use]
 pub const fn unbox_f32(reg: u64) -> u32 {

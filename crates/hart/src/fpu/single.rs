@@ -1,7 +1,7 @@
 //! binary32 operations: host arithmetic where it provably agrees, else [`soft`].
 //!
-//! The grounds are those of the binary64 operations; products go through binary64, which holds them exactly, so
-//! that exactness is one comparison.
+//! The grounds are those of the binary64 operations; products go through binary64, which holds them exactly,
+//! so that exactness is one comparison.
 
 use super::double::{is_exact_sum, may_truncate};
 use super::soft::{self, F32, F64};
@@ -81,11 +81,12 @@ pub fn sqrt32(a: u32, rm: RoundingMode, flags: &mut u8) -> u32 {
     soft::sqrt::<F32>(a.into(), rm, flags) as u32
 }
 
-/// `a * b + c` rounded once (`fmadd.s`). The caller flips the sign of `c` for `fmsub`, of `a` for `fnmsub`, and of
-/// both for `fnmadd`.
+/// `a * b + c` rounded once (`fmadd.s`). The caller flips the sign of `c` for `fmsub`, of `a` for `fnmsub`,
+/// and of both for `fnmadd`.
 ///
-/// The product is exact in binary64, so the sum there is the exact value rounded to 53 bits. Rounding that again is
-/// right unless it fell on a midpoint of binary32, where the bit that decides may have been rounded away.
+/// The product is exact in binary64, so the sum there is the exact value rounded to 53 bits. Rounding that
+/// again is right unless it fell on a midpoint of binary32, where the bit that decides may have been rounded
+/// away.
 #[inline]
 #[must_use]
 pub fn fma32(a: u32, b: u32, c: u32, rm: RoundingMode, flags: &mut u8) -> u32 {
@@ -165,8 +166,8 @@ pub fn cvt_i32_f32(a: u32, rm: RoundingMode, flags: &mut u8) -> i32 {
     soft::to_i32::<F32>(a.into(), rm, flags)
 }
 
-/// Converts to an unsigned 32-bit integer (`fcvt.wu.s`), which the caller sign-extends to XLEN; saturates with NV, a
-/// NaN as +infinity.
+/// Converts to an unsigned 32-bit integer (`fcvt.wu.s`), which the caller sign-extends to XLEN; saturates
+/// with NV, a NaN as +infinity.
 #[inline]
 #[must_use]
 pub fn cvt_u32_f32(a: u32, rm: RoundingMode, flags: &mut u8) -> u32 {

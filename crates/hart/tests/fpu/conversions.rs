@@ -11,7 +11,8 @@ use crate::oracle::{check, expected, flags, is_nan, is_signaling, round};
 
 const RANDOM_VALUES: usize = 200_000;
 
-/// Special values, numbers around integer limits, and random ones: all magnitudes, then those near the integers.
+/// Special values, numbers around integer limits, and random ones: all magnitudes, then those near the
+/// integers.
 fn floats<F: Format>(seed: u64) -> impl Iterator<Item = u64> {
     let mut random = Random(seed);
     let random = (0..RANDOM_VALUES).map(move |i| match i % 3 {

@@ -1,5 +1,5 @@
-//! The entry points, which may use the host's arithmetic, give what the integer arithmetic gives, whatever flags are
-//! accrued before.
+//! The entry points, which may use the host's arithmetic, give what the integer arithmetic gives, whatever
+//! flags are accrued before.
 
 use hart::fpu::soft;
 use hart::fpu::{NV, NX, RoundingMode};
@@ -13,7 +13,8 @@ fn compare<W: Width>(seed: u64) {
     let mut random = Random(seed);
     for i in 0..TRIPLES {
         let [a, b, c] = random.triple::<W::Soft>();
-        // Nearest-even is where the host takes part; the other modes get their share to catch a missing check.
+        // Nearest-even is where the host takes part; the other modes get their share to catch a missing
+        // check.
         let rm = if i % 4 == 0 { RoundingMode::ALL[i / 4 % 5] } else { RoundingMode::Rne };
         for before in [0, NX, NV, NV | NX] {
             let same = |what: &str, entry: &dyn Fn(&mut u8) -> u64, soft: &dyn Fn(&mut u8) -> u64| {

@@ -2,8 +2,8 @@
 
 use hart::fpu::soft::Format;
 
-/// Zeros, the edges of the subnormal and normal ranges, numbers around one, around halves and around the integer
-/// limits, infinities, and NaNs with payloads; each with both signs.
+/// Zeros, the edges of the subnormal and normal ranges, numbers around one, around halves and around the
+/// integer limits, infinities, and NaNs with payloads; each with both signs.
 pub fn specials<F: Format>() -> Vec<u64> {
     let one = (F::BIAS as u64) << F::FRAC_BITS;
     let power = |exp: i32| ((exp + F::BIAS) as u64) << F::FRAC_BITS;
@@ -77,7 +77,8 @@ impl Random {
         self.bits() % n
     }
 
-    /// A fraction: dense, with a few set bits, or with a run of ones, for the latter two round or tie more often.
+    /// A fraction: dense, with a few set bits, or with a run of ones, for the latter two round or tie more
+    /// often.
     fn fraction<F: Format>(&mut self) -> u64 {
         let dense = self.bits() & F::FRAC_MASK;
         match self.below(4) {
@@ -96,8 +97,8 @@ impl Random {
         sign | exp << F::FRAC_BITS | self.fraction::<F>()
     }
 
-    /// Three operands: uniform bits, close exponents, or exponents whose product or quotient lands near the smallest
-    /// normal number, the largest one, or the third operand.
+    /// Three operands: uniform bits, close exponents, or exponents whose product or quotient lands near the
+    /// smallest normal number, the largest one, or the third operand.
     pub fn triple<F: Format>(&mut self) -> [u64; 3] {
         let bias = i64::from(F::BIAS);
         let precision = u64::from(F::FRAC_BITS) + 1;

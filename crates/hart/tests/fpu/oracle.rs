@@ -43,10 +43,10 @@ pub fn is_signaling<F: Format>(bits: u64) -> bool {
 /// What the specification wants of an operation, given the oracle's answer for operands that are not NaNs.
 ///
 /// NaNs are the specification's own business, and so are two cases at the edges of the normal range:
-/// * a result rounded up to the smallest normal number is tiny if the same digits, rounded without a bound on the
-///   exponent, stay below it; the oracle says it is not;
-/// * a result cut down to the largest finite number overflowed if it exceeds that number when rounded without a
-///   bound on the exponent (IEEE 754-2019, 7.4); the oracle reports only infinities.
+/// * a result rounded up to the smallest normal number is tiny if the same digits, rounded without a bound on
+///   the exponent, stay below it; the oracle says it is not;
+/// * a result cut down to the largest finite number overflowed if it exceeds that number when rounded without
+///   a bound on the exponent (IEEE 754-2019, 7.4); the oracle reports only infinities.
 ///
 /// `scaled(k)` repeats the operation with a result `2^k` times as large, where the bound does not interfere.
 pub fn expected<F: Format, O: Float>(

@@ -1,5 +1,5 @@
-//! Sentences of the RISC-V unprivileged specification, chapters "F" (version 2.2) and "D" (version 2.2), each as a
-//! test. Section names are those of the F chapter unless the D chapter is named.
+//! Sentences of the RISC-V unprivileged specification, chapters "F" (version 2.2) and "D" (version 2.2), each
+//! as a test. Section names are those of the F chapter unless the D chapter is named.
 
 use hart::fpu::soft::{F32, F64, Format};
 use hart::fpu::*;
@@ -33,8 +33,8 @@ fn f64s() -> impl Iterator<Item = (u64, u64)> {
     values.clone().into_iter().flat_map(move |a| values.clone().into_iter().map(move |b| (a, b)))
 }
 
-/// "Rounding mode encoding": 0 to 4 are modes, 5 and 6 reserved, 7 means dynamic in an instruction and is reserved
-/// in `frm`.
+/// "Rounding mode encoding": 0 to 4 are modes, 5 and 6 reserved, 7 means dynamic in an instruction and is
+/// reserved in `frm`.
 #[test]
 fn rounding_mode_encoding() {
     for (bits, rm) in RoundingMode::ALL.into_iter().enumerate() {
@@ -46,7 +46,8 @@ fn rounding_mode_encoding() {
     }
 }
 
-/// "Accrued exception flag encoding": NV DZ OF UF NX from bit 4 down to bit 0; flags accrue and are never cleared.
+/// "Accrued exception flag encoding": NV DZ OF UF NX from bit 4 down to bit 0; flags accrue and are never
+/// cleared.
 #[test]
 fn flags_accrue() {
     assert_eq!([NV, DZ, OF, UF, NX], [1 << 4, 1 << 3, 1 << 2, 1 << 1, 1]);
@@ -61,8 +62,8 @@ fn flags_accrue() {
     assert_eq!(flags, DZ | NV | NX);
 }
 
-/// D, "NaN Boxing of Narrower Values": a narrow operand whose upper bits are not all ones is the canonical NaN, and
-/// a narrow result has all upper bits set.
+/// D, "NaN Boxing of Narrower Values": a narrow operand whose upper bits are not all ones is the canonical
+/// NaN, and a narrow result has all upper bits set.
 #[test]
 fn nan_boxing() {
     assert_eq!(box_f32(ONE32), 0xffff_ffff_3f80_0000);
@@ -89,7 +90,8 @@ fn nan_results_are_canonical() {
 /// "Subnormal Arithmetic": tininess is detected after rounding.
 #[test]
 fn tininess_is_detected_after_rounding() {
-    // 2^-1022 - 2^-1075 has 53 digits and so stays tiny when rounded; it is the delivered result that rounds up.
+    // 2^-1022 - 2^-1075 has 53 digits and so stays tiny when rounded; it is the delivered result that rounds
+    // up.
     let below_one = ONE64 - 1;
     assert_eq!(run(|f| mul64(below_one, MIN_NORMAL64, RNE, f)), (MIN_NORMAL64, UF | NX));
     // 2^-1022 - 2^-1077 rounds to 2^-1022 with 53 digits: not tiny.
@@ -101,8 +103,9 @@ fn tininess_is_detected_after_rounding() {
     assert_eq!(run(|f| div32(0x0080_0000, 0x4000_0000, RNE, f)), (0x0040_0000, 0));
 }
 
-/// "Floating-Point Computational Instructions", FMIN and FMAX: -0 is less than +0; of a NaN and a number the number
-/// is the result; two NaNs give the canonical NaN; a signaling NaN is invalid even when the result is not a NaN.
+/// "Floating-Point Computational Instructions", FMIN and FMAX: -0 is less than +0; of a NaN and a number the
+/// number is the result; two NaNs give the canonical NaN; a signaling NaN is invalid even when the result is
+/// not a NaN.
 #[test]
 fn minimum_and_maximum_number() {
     let (plus, minus) = (0, SIGN64);
@@ -132,8 +135,8 @@ fn minimum_and_maximum_number() {
     }
 }
 
-/// "Floating-Point Computational Instructions": fused multiply-add is invalid for infinity times zero even if the
-/// addend is a quiet NaN.
+/// "Floating-Point Computational Instructions": fused multiply-add is invalid for infinity times zero even if
+/// the addend is a quiet NaN.
 #[test]
 fn fused_infinity_times_zero_is_invalid() {
     for (a, b) in [(INF64, 0), (0, INF64 | SIGN64)] {
@@ -146,8 +149,8 @@ fn fused_infinity_times_zero_is_invalid() {
     assert_eq!(run(|f| fma64(INF64, ONE64, INF64 | SIGN64, RNE, f)), (QNAN64, NV));
 }
 
-/// "Floating-Point Computational Instructions": FNMSUB is -(a*b)+c and FNMADD is -(a*b)-c, the product being negated
-/// and not the sum, which shows in the sign of a zero.
+/// "Floating-Point Computational Instructions": FNMSUB is -(a*b)+c and FNMADD is -(a*b)-c, the product being
+/// negated and not the sum, which shows in the sign of a zero.
 #[test]
 fn negated_forms_negate_the_product() {
     // fnmadd(1, 1, -1) = -1 + 1 = +0, where negating the sum would give -0.
@@ -215,7 +218,8 @@ fn conversions_round_by_mode() {
     }
 }
 
-/// Sign injection sets no flag and does not canonicalise NaNs: all bits but the sign come from the first operand.
+/// Sign injection sets no flag and does not canonicalise NaNs: all bits but the sign come from the first
+/// operand.
 #[test]
 fn sign_injection_keeps_nans() {
     assert_eq!(sgnj64(SNAN64, SIGN64), SNAN64 | SIGN64);

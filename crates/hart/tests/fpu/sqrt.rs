@@ -15,8 +15,8 @@ fn decode<F: Format>(bits: u64) -> (u128, i32) {
     if biased == 0 { (frac.into(), 1 - shift) } else { ((frac | 1 << F::FRAC_BITS).into(), biased - shift) }
 }
 
-/// The answer is `m` units of its last place, the operand `x` of the squares of those units: then the answer is
-/// right if `x` lies where the mode says, and inexact unless `x` is the square of `m`.
+/// The answer is `m` units of its last place, the operand `x` of the squares of those units: then the answer
+/// is right if `x` lies where the mode says, and inexact unless `x` is the square of `m`.
 fn check_root<W: Width>(a: u64) {
     for rm in RoundingMode::ALL {
         let mut raised = 0;
@@ -27,7 +27,8 @@ fn check_root<W: Width>(a: u64) {
         let x = x << (x_exp - 2 * exp);
         let square = |n: u128| n * n;
         let right = match rm {
-            // Between the squares of m - 1/2 and m + 1/2; four times each. A tie would need more digits than m has.
+            // Between the squares of m - 1/2 and m + 1/2; four times each. A tie would need more digits than
+            // m has.
             RoundingMode::Rne | RoundingMode::Rmm => square(2 * m - 1) < 4 * x && 4 * x < square(2 * m + 1),
             RoundingMode::Rtz | RoundingMode::Rdn => square(m) <= x && x < square(m + 1),
             RoundingMode::Rup => square(m - 1) < x && x <= square(m),

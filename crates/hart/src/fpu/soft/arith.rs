@@ -72,7 +72,8 @@ pub fn div<F: Format>(a: u64, b: u64, rm: RoundingMode, flags: &mut u8) -> u64 {
             infinity::<F>(sign)
         }
         _ => {
-            // A quotient of 63 or 64 bits, more than any precision needs, so its last bit can be the sticky bit.
+            // A quotient of 63 or 64 bits, more than any precision needs, so its last bit can be the sticky
+            // bit.
             let dividend = u128::from(x.sig) << 63;
             let divisor = u128::from(y.sig);
             let quotient = (dividend / divisor) | u128::from(!dividend.is_multiple_of(divisor));
@@ -136,8 +137,9 @@ pub fn fma<F: Format>(a: u64, b: u64, c: u64, rm: RoundingMode, flags: &mut u8) 
     }
 }
 
-/// A nonzero summand of magnitude `sig * 2^(exp - 126)` with bit 126 of `sig` the highest one set, which leaves room
-/// for a carry. At least the 20 lowest bits are zero: a product of two significands has at most 106 bits.
+/// A nonzero summand of magnitude `sig * 2^(exp - 126)` with bit 126 of `sig` the highest one set, which
+/// leaves room for a carry. At least the 20 lowest bits are zero: a product of two significands has at most
+/// 106 bits.
 #[derive(Clone, Copy)]
 struct Term {
     sign: bool,
@@ -169,8 +171,9 @@ fn sum<F: Format>(x: Term, y: Term, rm: RoundingMode, flags: &mut u8) -> u64 {
     if sig == 0 {
         return zero_sum::<F>(big.sign, small.sign, rm);
     }
-    // Bits are lost only if the exponents differ by more than 20; then at most one leading bit cancels and the
-    // sticky bit stays far below the last place. The subtraction keeps it right, for the low bit of `big` is zero.
+    // Bits are lost only if the exponents differ by more than 20; then at most one leading bit cancels and
+    // the sticky bit stays far below the last place. The subtraction keeps it right, for the low bit of `big`
+    // is zero.
     round_pack::<F>(big.sign, big.exp + 1, sig, rm, flags)
 }
 

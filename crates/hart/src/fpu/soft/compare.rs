@@ -36,8 +36,9 @@ pub fn le<F: Format>(a: u64, b: u64, flags: &mut u8) -> bool {
     both_zero::<F>(a, b) || key::<F>(a) <= key::<F>(b)
 }
 
-/// The smaller operand, -0 below +0 (`fmin`, IEEE 754-2019 minimumNumber as of version 2.2 of the F extension): one
-/// NaN gives the other operand, two give the canonical NaN, a signaling one is invalid in either case.
+/// The smaller operand, -0 below +0 (`fmin`, IEEE 754-2019 minimumNumber as of version 2.2 of the F
+/// extension): one NaN gives the other operand, two give the canonical NaN, a signaling one is invalid in
+/// either case.
 #[inline]
 #[must_use]
 pub fn min<F: Format>(a: u64, b: u64, flags: &mut u8) -> u64 {

@@ -40,8 +40,8 @@ fn from_magnitude<F: Format>(sign: bool, magnitude: u64, rm: RoundingMode, flags
     round_pack::<F>(sign, 63, u128::from(magnitude) << 64, rm, flags)
 }
 
-/// Converts to a signed 32-bit integer (`fcvt.w`); out of range saturates with NV, and a NaN counts as +infinity
-/// (F extension, "Domains of float-to-integer conversions").
+/// Converts to a signed 32-bit integer (`fcvt.w`); out of range saturates with NV, and a NaN counts as
+/// +infinity (F extension, "Domains of float-to-integer conversions").
 #[cold]
 #[inline(never)]
 #[must_use]
@@ -49,7 +49,8 @@ pub fn to_i32<F: Format>(a: u64, rm: RoundingMode, flags: &mut u8) -> i32 {
     to_integer::<F>(a, rm, i32::MIN.into(), i32::MAX.into(), flags) as i32
 }
 
-/// Converts to an unsigned 32-bit integer (`fcvt.wu`); the caller sign-extends it to XLEN. Saturates as [`to_i32`].
+/// Converts to an unsigned 32-bit integer (`fcvt.wu`); the caller sign-extends it to XLEN. Saturates as
+/// [`to_i32`].
 #[cold]
 #[inline(never)]
 #[must_use]

@@ -1,11 +1,12 @@
 //! The reference path: IEEE 754 in integer arithmetic, generic over the format, right for every operand.
 //!
-//! An operation unpacks its operands to a sign, an exponent and a significand normalised to the top of a word,
-//! computes the exact result or a prefix of it whose last bit is a *sticky* bit (set if anything nonzero lies
-//! below), and hands it to `round_pack`, the only place that rounds to a format and raises OF, UF and NX.
+//! An operation unpacks its operands to a sign, an exponent and a significand normalised to the top of a
+//! word, computes the exact result or a prefix of it whose last bit is a *sticky* bit (set if anything
+//! nonzero lies below), and hands it to `round_pack`, the only place that rounds to a format and raises OF,
+//! UF and NX.
 //!
-//! Bit patterns of both formats travel in a `u64`; a binary32 pattern occupies the low half and the upper half must
-//! be zero. Operations are never inlined into their callers: the fast paths stay small.
+//! Bit patterns of both formats travel in a `u64`; a binary32 pattern occupies the low half and the upper
+//! half must be zero. Operations are never inlined into their callers: the fast paths stay small.
 
 mod arith;
 mod compare;

@@ -24,8 +24,8 @@ pub(super) fn round_shift(sign: bool, sig: u128, shift: u32, rm: RoundingMode) -
     (kept + u128::from(up), lost != 0)
 }
 
-/// Rounds the nonzero magnitude `sig * 2^(exp - 127)` to the format and packs it. Bit 0 of `sig` may be a sticky
-/// bit, provided that at least precision + 2 significant bits stand at or above bit 1.
+/// Rounds the nonzero magnitude `sig * 2^(exp - 127)` to the format and packs it. Bit 0 of `sig` may be a
+/// sticky bit, provided that at least precision + 2 significant bits stand at or above bit 1.
 pub(super) fn round_pack<F: Format>(
     sign: bool,
     exp: i32,
@@ -49,7 +49,8 @@ pub(super) fn round_pack<F: Format>(
                 *flags |= UF;
             }
         }
-        // A carry out of the fraction is the smallest normal number's exponent field: the encoding is contiguous.
+        // A carry out of the fraction is the smallest normal number's exponent field: the encoding is
+        // contiguous.
         return sign_bit::<F>(sign) | kept as u64;
     }
 
@@ -66,7 +67,8 @@ pub(super) fn round_pack<F: Format>(
     sign_bit::<F>(sign) | (exponent + kept as u64)
 }
 
-/// Overflow delivers infinity or the largest finite number, whichever the mode rounds to (IEEE 754-2019, 7.4).
+/// Overflow delivers infinity or the largest finite number, whichever the mode rounds to (IEEE 754-2019,
+/// 7.4).
 fn overflow<F: Format>(sign: bool, rm: RoundingMode, flags: &mut u8) -> u64 {
     *flags |= OF | NX;
     let to_infinity = match rm {
