@@ -1,6 +1,5 @@
 //! Nanoseconds per operation of the floating-point entry points, with inexact accrued (the common state of a
 //! program) and without, and of the integer path. Run with `cargo run --release --example fpu_bench`.
-#![allow(missing_docs)]
 
 use std::hint::black_box;
 use std::time::Instant;
