@@ -1,0 +1,51 @@
+//! The machine as the engine drives it.
+
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::harts::Harts;
+
+/// How the machine comes out of reset.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BootEntry {
+    /// Hart 0 starts in supervisor mode under the built-in firmware; the others are STOPPED.
+    Supervisor {
+        /// First pc, a physical address.
+        pc: u64,
+        /// Physical address of the device tree, for a1.
+        device_tree: u64,
+    },
+    /// All harts start in machine mode, as firmware of the guest's own expects.
+    Machine {
+        /// First pc, a physical address.
+        pc: u64,
+        /// Physical address of the device tree, for a1.
+        device_tree: u64,
+        /// Physical address of the boot information of `fw_dynamic` firmware, for a2.
+        info: u64,
+    },
+}
+
+/// Why the boot images could not be placed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot place the {what} in guest memory")]
+pub struct PlaceError {
+    /// Which image.
+    pub what: &'static str,
+    /// Why.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Everything of a machine but its life, its time and its harts' threads, which are the engine's.
+pub trait Machine: Send + Sync {
+    /// The shared parts of the harts.
+    fn harts(&self) -> &Harts;
+
+    /// The devices, in the order in which they start; they stop in the reverse order.
+    fn devices(&self) -> &[Arc<dyn Device>];
+
+    /// Copies kernel, initrd and device tree (with a new seed) into memory, as after power-on. Called with all harts
+    /// parked. Images were read and checked when the machine was built, so that this does not do I/O.
+    fn place_images(&self) -> Result<BootEntry, PlaceError>;
+}

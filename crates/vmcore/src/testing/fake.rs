@@ -1,0 +1,286 @@
+//! A machine without a board: harts that follow a script, devices that write down what they are told.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clock::{GuestClock, TimerQueue};
+use runstate::{GuestRequest, WakeSource};
+
+use crate::device::{AccessSize, Device};
+use crate::firmware::SbiReturn;
+use crate::harts::{HartShared, Harts, StartParams};
+use crate::machine::{BootEntry, Machine, PlaceError};
+use crate::park::flag;
+use crate::saved::{LoadError, Section};
+use crate::vcpu::{Exit, Vcpu};
+
+/// What a scripted hart does next. With an empty script it waits for an interrupt.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Asks something of the machine's life by `ecall`.
+    Ecall(GuestRequest),
+    /// Asks by a store to a device.
+    Store(GuestRequest),
+    /// Executes until something is wanted of it.
+    Spin,
+    /// Stops itself.
+    Stop,
+    /// Panics, as a bug in the emulator would.
+    Panic,
+}
+
+/// The script of a hart, from outside.
+#[derive(Clone)]
+pub struct Script {
+    script: Arc<Mutex<VecDeque<Step>>>,
+    blocks: Arc<AtomicU64>,
+    shared: Arc<HartShared>,
+}
+
+impl Script {
+    /// Appends a step and has the hart look.
+    pub fn then(&self, step: Step) {
+        lock(&self.script).push_back(step);
+        self.shared.set_pending(crate::mip::SSIP, true);
+        self.shared.gate().raise(flag::IRQ);
+    }
+
+    /// Blocks executed so far.
+    pub fn blocks(&self) -> u64 {
+        self.blocks.load(Ordering::SeqCst)
+    }
+}
+
+/// A hart that follows a script.
+pub struct FakeVcpu {
+    shared: Arc<HartShared>,
+    script: Arc<Mutex<VecDeque<Step>>>,
+    blocks: Arc<AtomicU64>,
+    spinning: bool,
+    pc: u64,
+    result: Option<SbiReturn>,
+}
+
+impl FakeVcpu {
+    /// The scripted hart behind `shared`, and its script.
+    pub fn new(shared: Arc<HartShared>) -> (Self, Script) {
+        let script = Arc::new(Mutex::new(VecDeque::new()));
+        let blocks = Arc::new(AtomicU64::new(0));
+        let script_of = Script {
+            script: Arc::clone(&script),
+            blocks: Arc::clone(&blocks),
+            shared: Arc::clone(&shared),
+        };
+        (Self { shared, script, blocks, spinning: false, pc: 0, result: None }, script_of)
+    }
+}
+
+impl Vcpu for FakeVcpu {
+    fn run(&mut self, limit: u64) -> Exit {
+        loop {
+            let gate = self.shared.gate();
+            gate.serve_fences(|_| {});
+            gate.take(flag::IRQ);
+            if gate.flags() != 0 {
+                return Exit::Signal;
+            }
+            if self.retired() >= limit {
+                return Exit::Limit;
+            }
+            self.blocks.fetch_add(1, Ordering::SeqCst);
+            let next = lock(&self.script).pop_front();
+            match next {
+                Some(Step::Ecall(request)) => return Exit::Request { request, ecall: true },
+                Some(Step::Store(request)) => return Exit::Request { request, ecall: false },
+                Some(Step::Spin) => self.spinning = true,
+                Some(Step::Stop) => {
+                    self.shared.hsm_stop();
+                    return Exit::Stopped;
+                }
+                Some(Step::Panic) => panic!("the script says so"),
+                None if self.spinning => std::thread::yield_now(),
+                None => {
+                    self.shared.set_pending(crate::mip::SSIP, false);
+                    return Exit::Wait;
+                }
+            }
+        }
+    }
+
+    fn retired(&self) -> u64 {
+        self.blocks.load(Ordering::SeqCst)
+    }
+
+    fn fence(&mut self, _kinds: u32) {}
+
+    fn interrupt_pending(&self) -> bool {
+        self.shared.pending() != 0
+    }
+
+    fn answer(&mut self, result: SbiReturn) {
+        self.result = Some(result);
+    }
+
+    fn reset(&mut self) {
+        self.spinning = false;
+        self.pc = 0;
+        self.result = None;
+        lock(&self.script).clear();
+    }
+
+    fn start_supervisor(&mut self, params: StartParams) {
+        self.pc = params.pc;
+    }
+
+    fn start_machine(&mut self, pc: u64, _a1: u64, _a2: u64) {
+        self.pc = pc;
+    }
+
+    fn save(&self) -> Section {
+        Section::encode(&format!("hart{}", self.shared.id()), 1, &self.pc)
+    }
+
+    fn load(&mut self, section: &Section) -> Result<(), LoadError> {
+        self.pc = section.decode(&format!("hart{}", self.shared.id()), 1)?;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("pc {:#x} a0 {:?}", self.pc, self.result)
+    }
+}
+
+/// A device that writes down what it is told, and can be given wakes that fall due.
+#[derive(Default)]
+pub struct FakeDevice {
+    log: Mutex<Vec<&'static str>>,
+    due_at_start: Mutex<Option<WakeSource>>,
+    due_at_sleep: Mutex<Option<WakeSource>>,
+}
+
+impl FakeDevice {
+    /// What it was told since the last call.
+    pub fn take_log(&self) -> Vec<&'static str> {
+        std::mem::take(&mut lock(&self.log))
+    }
+
+    /// The next start finds this wake due.
+    pub fn due_at_start(&self, source: WakeSource) {
+        *lock(&self.due_at_start) = Some(source);
+    }
+
+    /// The next sleep finds this wake due.
+    pub fn due_at_sleep(&self, source: WakeSource) {
+        *lock(&self.due_at_sleep) = Some(source);
+    }
+
+    fn note(&self, what: &'static str) {
+        lock(&self.log).push(what);
+    }
+}
+
+impl Device for FakeDevice {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn read(&self, _offset: u64, _size: AccessSize) -> u64 {
+        0
+    }
+
+    fn write(&self, _offset: u64, _size: AccessSize, _value: u64) -> Option<GuestRequest> {
+        None
+    }
+
+    fn reset(&self) {
+        self.note("reset");
+    }
+
+    fn stop(&self) {
+        self.note("stop");
+    }
+
+    fn start(&self) -> Option<WakeSource> {
+        self.note("start");
+        lock(&self.due_at_start).take()
+    }
+
+    fn sleep(&self) -> Option<WakeSource> {
+        self.note("sleep");
+        lock(&self.due_at_sleep).take()
+    }
+
+    fn wake(&self) {
+        self.note("wake");
+    }
+
+    fn press_power_button(&self) -> bool {
+        self.note("power button");
+        true
+    }
+
+    fn save(&self) -> Section {
+        Section::encode("fake", 1, &())
+    }
+
+    fn load(&self, section: &Section) -> Result<(), LoadError> {
+        section.decode("fake", 1)
+    }
+}
+
+/// A machine of scripted harts and one note-taking device.
+pub struct FakeMachine {
+    harts: Harts,
+    devices: Vec<Arc<dyn Device>>,
+    device: Arc<FakeDevice>,
+    placed: AtomicU64,
+}
+
+impl FakeMachine {
+    /// A machine with `harts` harts on `clock`, its harts for the engine, and their scripts.
+    pub fn new(
+        harts: u32,
+        clock: &Arc<GuestClock>,
+        timers: &Arc<TimerQueue>,
+    ) -> (Arc<Self>, Vec<Box<dyn Vcpu>>, Vec<Script>) {
+        let harts = Harts::new(harts, clock, timers);
+        let (vcpus, script_ofs) = harts
+            .iter()
+            .map(|shared| FakeVcpu::new(Arc::clone(shared)))
+            .map(|(vcpu, script_of)| (Box::new(vcpu) as Box<dyn Vcpu>, script_of))
+            .unzip();
+        let device = Arc::new(FakeDevice::default());
+        let devices = vec![Arc::clone(&device) as Arc<dyn Device>];
+        (Arc::new(Self { harts, devices, device, placed: AtomicU64::new(0) }), vcpus, script_ofs)
+    }
+
+    /// The note-taking device.
+    pub fn device(&self) -> &Arc<FakeDevice> {
+        &self.device
+    }
+
+    /// How often the boot images were placed.
+    pub fn placed(&self) -> u64 {
+        self.placed.load(Ordering::SeqCst)
+    }
+}
+
+impl Machine for FakeMachine {
+    fn harts(&self) -> &Harts {
+        &self.harts
+    }
+
+    fn devices(&self) -> &[Arc<dyn Device>] {
+        &self.devices
+    }
+
+    fn place_images(&self) -> Result<BootEntry, PlaceError> {
+        self.placed.fetch_add(1, Ordering::SeqCst);
+        Ok(BootEntry::Supervisor { pc: 0x8020_0000, device_tree: 0x8800_0000 })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
