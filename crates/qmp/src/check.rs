@@ -136,3 +136,6 @@ fn same_json_type(ty: Type, value: &Value) -> bool {
         Type::Alternate(def) => def.choices.iter().any(|&choice| same_json_type(choice, value)),
     }
 }
+
+#[cfg(test)]
+mod tests;

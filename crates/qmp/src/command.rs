@@ -37,7 +37,7 @@ macro_rules! commands {
                         static ARGS: &[ArgDef] = &[$($arg),*];
                         static DEF: CommandDef = CommandDef {
                             name: $name,
-                            doc: concat!($($doc),+),
+                            doc: concat!($($doc),+).trim_ascii(),
                             args: ARGS,
                             returns: $ret,
                             allow_oob: false,

@@ -143,6 +143,13 @@ pub enum SyntaxError {
     Depth,
 }
 
+impl SyntaxError {
+    /// Whether the value is only too large.
+    pub(crate) fn is_limit(&self) -> bool {
+        matches!(self, Self::Size | Self::Tokens | Self::Depth)
+    }
+}
+
 impl From<SyntaxError> for QmpError {
     fn from(error: SyntaxError) -> Self {
         Self::generic(error.to_string())

@@ -19,7 +19,7 @@ macro_rules! events {
     ($($(#[doc = $doc:literal])+ $id:ident = $name:literal ($data:expr) $throttled:literal;)*) => {
         $($(#[doc = $doc])+
         pub static $id: EventDef =
-            EventDef { name: $name, doc: concat!($($doc),+), data: $data, throttled: $throttled };)*
+            EventDef { name: $name, doc: concat!($($doc),+).trim_ascii(), data: $data, throttled: $throttled };)*
 
         /// Every event.
         pub static ALL: &[&EventDef] = &[$(&$id),*];

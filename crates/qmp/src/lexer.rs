@@ -64,6 +64,8 @@ enum Step {
 pub(crate) struct Lexer {
     state: State,
     token: Vec<u8>,
+    /// Whether the byte before the token was a newline.
+    line_start: bool,
 }
 
 /// Room that is kept for the next token; what a longer one needed is given back.
@@ -71,7 +73,7 @@ const KEEP: usize = 4096;
 
 impl Lexer {
     pub(crate) fn new() -> Self {
-        Self { state: State::Start, token: Vec::new() }
+        Self { state: State::Start, token: Vec::new(), line_start: false }
     }
 
     /// Reads on until a token is complete or something is wrong; `None` when the input is used up. A token may have at most
@@ -89,7 +91,7 @@ impl Lexer {
                     self.token.push(byte);
                     return Some(Lexed::Stray(byte));
                 }
-                Step::Space => {}
+                Step::Space => self.line_start = byte == b'\n',
                 Step::More(state) => {
                     self.state = state;
                     self.token.push(byte);
@@ -108,7 +110,7 @@ impl Lexer {
     fn take_plain(&mut self, bytes: &mut &[u8], room: usize) {
         let State::String { quote, escaped: false } = self.state else { return };
         let plain = |byte: &u8| (0x20..=0xFD).contains(byte) && *byte != quote && *byte != b'\\';
-        let most = room.saturating_sub(self.token.len()).saturating_add(1);
+        let most = room.saturating_add(1).saturating_sub(self.token.len());
         let length = bytes.iter().take(most).take_while(|byte| plain(byte)).count();
         let (run, rest) = bytes.split_at(length);
         self.token.extend_from_slice(run);
@@ -125,6 +127,11 @@ impl Lexer {
         &self.token
     }
 
+    /// Whether the token that was given is the first thing on its line.
+    pub(crate) fn line_start(&self) -> bool {
+        self.line_start
+    }
+
     /// If the lexer is inside a string: its quote, and whether a backslash precedes.
     pub(crate) fn in_string(&self) -> Option<(u8, bool)> {
         match self.state {
@@ -136,6 +143,7 @@ impl Lexer {
     /// Forgets the token. To be called after each that was given.
     pub(crate) fn clear(&mut self) {
         self.state = State::Start;
+        self.line_start = false;
         self.token.clear();
         self.token.shrink_to(KEEP);
     }

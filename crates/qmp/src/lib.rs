@@ -34,6 +34,7 @@ pub mod parser;
 pub mod request;
 pub mod schema;
 pub mod session;
+pub mod throttle;
 pub mod types;
 pub mod wire;
 
@@ -43,4 +44,5 @@ pub use error::{ErrorClass, QmpError, SyntaxError};
 pub use event::Event;
 pub use parser::{Limits, Parser};
 pub use session::{Call, Input, Session};
+pub use throttle::Throttle;
 pub use wire::Timestamp;

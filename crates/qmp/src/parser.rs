@@ -12,10 +12,10 @@
 //!   └─────┴── value over, or "\n{" ◄──────────┘
 //! ```
 //!
-//! Deliberate difference from QEMU (B26): there one broken value costs an error for each bracket or token that is left over
-//! of it; here exactly one. The rest is skipped with brackets and strings followed. As a lost quote would make everything after it look like
-//! the inside of a string, a line that begins with `{` always ends the skipping. Byte 0xFF resets everything and costs one error
-//! each, as in QEMU.
+//! Deliberate difference from QEMU (B26): there one broken value costs an error for each bracket or token that is left
+//! over of it; here exactly one. The rest is skipped with brackets and strings followed. As a lost quote would make everything
+//! after it look like the inside of a string, and a lost bracket like the inside of a value, a line that begins with `{` ends what
+//! is broken: it is taken for the next command. Byte 0xFF resets everything and costs one error each time, as in QEMU.
 
 use crate::error::SyntaxError;
 use crate::lexer::{Kind, Lexed, Lexer};
@@ -228,10 +228,17 @@ impl Parser {
         if let Kind::Punctuation(byte) = kind {
             self.count(byte);
         }
+        let command = kind == Kind::Punctuation(b'{') && self.lexer.line_start();
         let result = self.within_limits().and_then(|()| self.grammar(kind));
         self.lexer.clear();
         match &result {
             Ok(None) => {}
+            // The value before lacks its end, and this brace begins the next: it is read once more, as a beginning.
+            Err(error) if command && !error.is_limit() => {
+                self.restart(Mode::Value);
+                self.count(b'{');
+                self.open(Frame::Object(Map::new(), String::new()), Expect::KeyOrEnd);
+            }
             Err(_) if !self.over() => self.start_skip(Skip::default()),
             Ok(Some(_)) | Err(_) => self.restart(Mode::Value),
         }
@@ -272,13 +279,11 @@ impl Parser {
     fn value(&mut self, kind: Kind) -> Result<Option<Value>, SyntaxError> {
         match kind {
             Kind::Punctuation(b'[') => {
-                self.stack.push(Frame::Array(Vec::new()));
-                self.expect = Expect::ElementOrEnd;
+                self.open(Frame::Array(Vec::new()), Expect::ElementOrEnd);
                 Ok(None)
             }
             Kind::Punctuation(b'{') => {
-                self.stack.push(Frame::Object(Map::new(), String::new()));
-                self.expect = Expect::KeyOrEnd;
+                self.open(Frame::Object(Map::new(), String::new()), Expect::KeyOrEnd);
                 Ok(None)
             }
             _ => {
@@ -286,6 +291,11 @@ impl Parser {
                 self.place(value)
             }
         }
+    }
+
+    fn open(&mut self, frame: Frame, expect: Expect) {
+        self.stack.push(frame);
+        self.expect = expect;
     }
 
     fn scalar(&self, kind: Kind) -> Result<Value, SyntaxError> {

@@ -30,6 +30,7 @@ fn gives(input: impl AsRef<[u8]>, expected: &[&str]) {
 
 #[test]
 fn values_need_nothing_between_them() {
+    gives("[\n{\n}\n,\n{'a'\n:\n{}}]", &[r#"[{},{"a":{}}]"#]);
     gives("{}{'a':1}[1,2][]", &["{}", r#"{"a":1}"#, "[1,2]", "[]"]);
     gives(r#"{"a": {"b": [true, false, null]}}"#, &[r#"{"a":{"b":[true,false,null]}}"#]);
     gives("'a'\"b\"", &[r#""a""#, r#""b""#]);
@@ -46,10 +47,7 @@ fn a_bare_token_waits_for_its_end() {
 #[test]
 fn numbers_are_exact_where_they_can_be() {
     let numbers = "[0,-0,9223372036854775807,-9223372036854775808,18446744073709551615,1.5,1e3,-2E-2]";
-    assert_eq!(
-        parse(numbers),
-        [Ok(json!([0, 0, i64::MAX, i64::MIN, u64::MAX, 1.5, 1e3, -0.02]))]
-    );
+    assert_eq!(parse(numbers), [Ok(json!([0, 0, i64::MAX, i64::MIN, u64::MAX, 1.5, 1e3, -0.02]))]);
     assert_eq!(parse("[18446744073709551616]"), [Ok(json!([18_446_744_073_709_551_616.0]))]);
     gives("[1e400]", &["! number '1e400' is out of range"]);
     gives("[1,+1]", &["! stray '+'"]);
@@ -79,7 +77,9 @@ fn strings_are_unescaped() {
     gives(r#"["\ufdd0"]"#, &["! \\ufdd0 is not a valid Unicode character"]);
     gives(r#"["\ud83f\udfff"]"#, &["! \\ud83f\\udfff is not a valid Unicode character"]);
     gives("['\u{ffff}']", &["! invalid UTF-8 sequence in string"]);
-    for bad in [&b"['\x80']"[..], b"['\xC0\x80']", b"['\xED\xA0\x80']", b"['\xF5\x80\x80\x80']", b"['\xE2\x82']"] {
+    for bad in
+        [&b"['\x80']"[..], b"['\xC0\x80']", b"['\xED\xA0\x80']", b"['\xF5\x80\x80\x80']", b"['\xE2\x82']"]
+    {
         gives(bad, &["! invalid UTF-8 sequence in string"]);
     }
 }
@@ -114,6 +114,15 @@ fn one_broken_value_is_one_error_and_the_next_value_is_read() {
     // A quote is missing: the next line that begins a command is read.
     gives("{'execute':'stop}\n{'execute':'cont'}", &["! stray ''stop}\n'", r#"{"execute":"cont"}"#]);
     gives("{'a':$,'b\n  {\n{'c':1}", &["! stray '$'", r#"{"c":1}"#]);
+    // A closing bracket is missing: likewise.
+    gives(
+        "{'execute':'stop'\r\n{'execute':'cont'}[1]",
+        &["! expected separator in dict", r#"{"execute":"cont"}"#, "[1]"],
+    );
+    gives(
+        "{'a':[1\n{'b':2}{'c'\n{'d':[]}",
+        &["! expected separator in list", r#"{"b":2}"#, "! missing : in object pair", r#"{"d":[]}"#],
+    );
     // A byte 0xFF ends anything, and costs one error each time.
     gives(b"[[[$ [\xFF[1]", &["! stray '$'", "! stray '\u{FFFD}'", "[1]"]);
     gives(b"\xFF\xFF\xFF[1]", &["! stray '\u{FFFD}'", "! stray '\u{FFFD}'", "! stray '\u{FFFD}'", "[1]"]);
@@ -126,7 +135,10 @@ fn quoted_input_is_bounded() {
     let long = "x".repeat(100_000);
     let error = parse(format!("[{long}]")).pop().and_then(Result::err).map(|error| error.to_string());
     let text = error.unwrap_or_default();
-    assert!(text.starts_with("JSON parse error, invalid keyword 'xxx") && text.ends_with("xxx...'"), "{text}");
+    assert!(
+        text.starts_with("JSON parse error, invalid keyword 'xxx") && text.ends_with("xxx...'"),
+        "{text}"
+    );
     assert!(text.len() < 400);
 }
 

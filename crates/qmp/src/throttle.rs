@@ -1,0 +1,123 @@
+//! Events that are sent at most once a second ([`crate::schema::EventDef::throttled`]).
+//!
+//! The first goes at once. Of those that follow within the second only the newest is kept; it is sent when the second is over, with the time
+//! stamp of its occurrence, and starts the next second (`spec/clients.md` section 4, Events). No clock is read here: `now`
+//! is any monotonic time, the same for all calls.
+
+use crate::event::Event;
+use crate::wire::Timestamp;
+use std::time::Duration;
+
+/// How long after a throttled event the next of its kind may be sent.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What waits, for all monitors together.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    /// One for each kind of event that was sent less than [`INTERVAL`] ago; so at most as many as there are kinds.
+    windows: Vec<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    name: &'static str,
+    end: Duration,
+    waiting: Option<(Event, Timestamp)>,
+}
+
+impl Throttle {
+    /// Gives the event back when it is to be sent now, and keeps it otherwise.
+    pub fn offer(&mut self, event: Event, when: Timestamp, now: Duration) -> Option<(Event, Timestamp)> {
+        if !event.def().throttled {
+            return Some((event, when));
+        }
+        let name = event.def().name;
+        if let Some(window) = self.windows.iter_mut().find(|window| window.name == name) {
+            // What waits goes by take_due alone, so that a late caller does not send out of order.
+            if window.waiting.is_some() || now < window.end {
+                window.waiting = Some((event, when));
+                return None;
+            }
+            window.end = now.saturating_add(INTERVAL);
+        } else {
+            self.windows.push(Window { name, end: now.saturating_add(INTERVAL), waiting: None });
+        }
+        Some((event, when))
+    }
+
+    /// When [`Throttle::take_due`] has something to give, if anything waits.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.windows.iter().filter(|window| window.waiting.is_some()).map(|window| window.end).min()
+    }
+
+    /// The events whose time has come, to be sent now.
+    pub fn take_due(&mut self, now: Duration) -> Vec<(Event, Timestamp)> {
+        let mut due = Vec::new();
+        self.windows.retain_mut(|window| {
+            if now < window.end {
+                return true;
+            }
+            window.end = now.saturating_add(INTERVAL);
+            let waiting = window.waiting.take();
+            let keep = waiting.is_some();
+            due.extend(waiting);
+            keep
+        });
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{ShutdownCause, WatchdogAction};
+
+    fn offer(throttle: &mut Throttle, action: WatchdogAction, ms: u64) -> bool {
+        let when = Timestamp { seconds: 0, microseconds: u32::try_from(ms).unwrap() };
+        throttle.offer(Event::watchdog(action), when, Duration::from_millis(ms)).is_some()
+    }
+
+    /// The actions and time stamps of what is due.
+    fn due(throttle: &mut Throttle, ms: u64) -> Vec<(String, u32)> {
+        let events = throttle.take_due(Duration::from_millis(ms)).into_iter();
+        events.map(|(event, when)| (event.data().unwrap()["action"].to_string(), when.microseconds)).collect()
+    }
+
+    #[test]
+    fn the_first_goes_at_once_and_the_newest_when_the_second_is_over() {
+        let mut throttle = Throttle::default();
+        assert!(offer(&mut throttle, WatchdogAction::None, 100));
+        assert_eq!(throttle.next_due(), None);
+        assert!(!offer(&mut throttle, WatchdogAction::Reset, 200));
+        assert!(!offer(&mut throttle, WatchdogAction::Pause, 300));
+        assert_eq!(throttle.next_due(), Some(Duration::from_millis(1100)));
+        assert_eq!(due(&mut throttle, 1099), []);
+        assert_eq!(due(&mut throttle, 1100), [("\"pause\"".to_owned(), 300)]);
+        // The one that was late starts a second of its own.
+        assert!(!offer(&mut throttle, WatchdogAction::Debug, 1200));
+        assert_eq!(due(&mut throttle, 2099), []);
+        assert_eq!(due(&mut throttle, 2100), [("\"debug\"".to_owned(), 1200)]);
+        assert_eq!(throttle.next_due(), None);
+        assert!(offer(&mut throttle, WatchdogAction::None, 3100));
+    }
+
+    #[test]
+    fn a_late_caller_sends_in_order() {
+        let mut throttle = Throttle::default();
+        assert!(offer(&mut throttle, WatchdogAction::None, 0));
+        assert!(!offer(&mut throttle, WatchdogAction::Reset, 10));
+        assert!(!offer(&mut throttle, WatchdogAction::Pause, 5000), "what waits has not been taken yet");
+        assert_eq!(due(&mut throttle, 5000), [("\"pause\"".to_owned(), 5000)]);
+    }
+
+    #[test]
+    fn other_events_are_not_held_back() {
+        let mut throttle = Throttle::default();
+        for ms in 0..100 {
+            let when = Timestamp { seconds: 0, microseconds: 0 };
+            let reset = Event::reset(ShutdownCause::GuestReset);
+            assert!(throttle.offer(reset, when, Duration::from_millis(ms)).is_some());
+        }
+        assert_eq!(throttle.take_due(Duration::MAX).len(), 0);
+    }
+}
