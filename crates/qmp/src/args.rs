@@ -3,10 +3,11 @@
 use crate::schema::QapiEnum;
 use serde_json::{Map, Value};
 
-/// The arguments of a command, checked against its definition: a mandatory argument is there, and each has its type.
+/// The arguments of a command, checked against its definition: a mandatory argument is there, and each has
+/// its type.
 ///
-/// The getters do not fail. Asking for an argument that the definition does not have, or as another type, is a fault of the
-/// program; it is caught by a debug assertion and gives the empty value otherwise.
+/// The getters do not fail. Asking for an argument that the definition does not have, or as another type, is
+/// a fault of the program; it is caught by a debug assertion and gives the empty value otherwise.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Args {
     members: Map<String, Value>,

@@ -1,8 +1,8 @@
 //! Checks of arguments against their definition, with the texts of QEMU's input visitor.
 //!
-//! Two warts of those texts are kept because they are what clients see: the error for a bad enumeration value and for an
-//! out-of-range integer gives the bare name of the member, all others the whole path. One is not: an element of a list has no
-//! name there and QEMU says `null`; we say the path.
+//! Two warts of those texts are kept because they are what clients see: the error for a bad enumeration value
+//! and for an out-of-range integer gives the bare name of the member, all others the whole path. One is not:
+//! an element of a list has no name there and QEMU says `null`; we say the path.
 
 use crate::error::QmpError;
 use crate::schema::{ArgDef, ObjectDef, Type};
@@ -106,7 +106,8 @@ fn check_object(def: &ObjectDef, object: &Map<String, Value>, path: &mut Path) -
     check_members(&[def.members, extra], object, path)
 }
 
-/// An unsigned integer. As in QEMU a negative number stands for its two's complement, so that only the width refuses it.
+/// An unsigned integer. As in QEMU a negative number stands for its two's complement, so that only the width
+/// refuses it.
 fn check_unsigned(
     value: &Value,
     max: u64,

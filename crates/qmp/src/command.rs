@@ -1,7 +1,8 @@
 //! Every command, defined once: name, purpose, arguments, return type.
 //!
-//! From the table come the checks of [`crate::session`], `query-commands` and `query-qmp-schema`. [`Command`] is an enum so that
-//! whoever executes commands can match on it exhaustively: a command that is defined cannot be left without an implementation.
+//! From the table come the checks of [`crate::session`], `query-commands` and `query-qmp-schema`. [`Command`]
+//! is an enum so that whoever executes commands can match on it exhaustively: a command that is defined
+//! cannot be left without an implementation.
 
 use crate::check;
 use crate::error::QmpError;
@@ -142,8 +143,8 @@ impl CommandSet {
     /// Checks the arguments of a command.
     ///
     /// # Errors
-    /// The first fault in the order in which QEMU looks: the arguments in the order of the definition (missing, type, range, value), then
-    /// members that the command does not have.
+    /// The first fault in the order in which QEMU looks: the arguments in the order of the definition
+    /// (missing, type, range, value), then members that the command does not have.
     pub fn check(&self, command: Command, arguments: Map<String, Value>) -> Result<Args, QmpError> {
         check::check_arguments(command.def().args, &arguments)?;
         Ok(Args::new(arguments))

@@ -1,7 +1,7 @@
 //! Errors as the protocol knows them: a class that programs look at and a text that people read.
 //!
-//! The texts are QEMU's, because managers show them to people and scripts match them (`spec/clients.md` section 4).
-//! Texts that quote the client's input quote at most [`QUOTE_LIMIT`] bytes of it.
+//! The texts are QEMU's, because managers show them to people and scripts match them (`spec/clients.md`
+//! section 4). Texts that quote the client's input quote at most [`QUOTE_LIMIT`] bytes of it.
 
 use thiserror::Error;
 

@@ -1,7 +1,8 @@
 //! The answer of `query-qmp-schema`, made from the definitions.
 //!
-//! The form is QEMU's SchemaInfo. As in QEMU the names of types other than the built-in ones are numbers, so that nobody comes to rely
-//! on them; an array is its element's name in brackets. Every type is listed once, whichever way it is reached.
+//! The form is QEMU's SchemaInfo. As in QEMU the names of types other than the built-in ones are numbers, so
+//! that nobody comes to rely on them; an array is its element's name in brackets. Every type is listed once,
+//! whichever way it is reached.
 
 use crate::schema::{ArgDef, CommandDef, EnumDef, EventDef, ObjectDef, Type, VariantsDef, arg, opt};
 use serde_json::{Map, Value, json};
@@ -35,8 +36,8 @@ struct Builder {
     tops: Vec<Value>,
     types: Vec<Value>,
     names: HashSet<String>,
-    /// The definitions met so far, a type's number being its place. A definition is known by its contents, as a constant may
-    /// have several addresses.
+    /// The definitions met so far, a type's number being its place. A definition is known by its contents, as
+    /// a constant may have several addresses.
     known: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
-//! Bytes into tokens, one byte at a time, with QEMU's leniency (single quotes) and QEMU's strictness (no comments, no
-//! leading zeros, no control characters in strings).
+//! Bytes into tokens, one byte at a time, with QEMU's leniency (single quotes) and QEMU's strictness (no
+//! comments, no leading zeros, no control characters in strings).
 //!
-//! A number or a word ends only when a byte comes that cannot belong to it: a bare token at top level gives nothing until then. The bytes
-//! 0xFE and 0xFF belong to no token, inside strings or out.
+//! A number or a word ends only when a byte comes that cannot belong to it: a bare token at top level gives
+//! nothing until then. The bytes 0xFE and 0xFF belong to no token, inside strings or out.
 
 /// A complete token; the text of all but punctuation is in [`Lexer::token`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,8 @@ impl Lexer {
         Self { state: State::Start, token: Vec::new(), line_start: false }
     }
 
-    /// Reads on until a token is complete or something is wrong; `None` when the input is used up. A token may have at most
-    /// `room` bytes.
+    /// Reads on until a token is complete or something is wrong; `None` when the input is used up. A token
+    /// may have at most `room` bytes.
     pub(crate) fn next(&mut self, bytes: &mut &[u8], room: usize) -> Option<Lexed> {
         loop {
             self.take_plain(bytes, room);

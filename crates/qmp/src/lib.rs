@@ -10,13 +10,14 @@
 //!  command, event: one definition each ──► argument checks, query-commands, query-qmp-schema
 //! ```
 //!
-//! What the wire looks like is described in `spec/clients.md` sections 1 to 4; the recorded replies of QEMU are the
-//! test data. Invariants:
+//! What the wire looks like is described in `spec/clients.md` sections 1 to 4; the recorded replies of QEMU
+//! are the test data. Invariants:
 //!
 //! 1. The outputs depend on the bytes alone, never on how they were cut into chunks.
 //! 2. No input panics, and work and memory are linear in the input; a single value is bounded by [`Limits`].
-//! 3. One broken value costs one error (a deliberate difference from QEMU, B26 in `spec/run-state.md`), after which
-//!    parsing takes up again at the end of the broken value, at a line that begins with `{`, or at byte 0xFF.
+//! 3. One broken value costs one error (a deliberate difference from QEMU, B26 in `spec/run-state.md`), after
+//!    which parsing takes up again at the end of the broken value, at a line that begins with `{`, or at byte
+//!    0xFF.
 //! 4. Whatever is written back is valid JSON on one line.
 //! 5. What is checked and what introspection says come from the same definition.
 

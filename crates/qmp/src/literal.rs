@@ -13,7 +13,8 @@ pub(crate) fn keyword(text: &[u8]) -> Result<Value, SyntaxError> {
     }
 }
 
-/// The value of a number: exact as a signed or unsigned 64-bit integer where it has no fraction and fits, else a double.
+/// The value of a number: exact as a signed or unsigned 64-bit integer where it has no fraction and fits,
+/// else a double.
 pub(crate) fn number(text: &[u8], integral: bool) -> Result<Value, SyntaxError> {
     let range = || SyntaxError::NumberRange(show(text));
     let digits = std::str::from_utf8(text).map_err(|_| range())?;
@@ -91,7 +92,8 @@ fn is_noncharacter(code: u32) -> bool {
     (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// A token's text for an error: up to the first NUL, as C sees it, with U+FFFD for what is not UTF-8, and of bounded length.
+/// A token's text for an error: up to the first NUL, as C sees it, with U+FFFD for what is not UTF-8, and of
+/// bounded length.
 pub(crate) fn show(text: &[u8]) -> String {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     // A little more than the quote takes, so that it sees that there is more.

@@ -1,7 +1,8 @@
 //! Bytes into JSON values, pushed in chunks of any size.
 //!
-//! A value is complete when its brackets are closed; commands need no newline between them. The end of a value is counted as
-//! QEMU counts it: braces and brackets apart, and a value is over when none is open or one is closed too often.
+//! A value is complete when its brackets are closed; commands need no newline between them. The end of a
+//! value is counted as QEMU counts it: braces and brackets apart, and a value is over when none is open or
+//! one is closed too often.
 //!
 //! ```text
 //!            error at depth 0, or 0xFF
@@ -12,10 +13,11 @@
 //!   └─────┴── value over, or "\n{" ◄──────────┘
 //! ```
 //!
-//! Deliberate difference from QEMU (B26): there one broken value costs an error for each bracket or token that is left
-//! over of it; here exactly one. The rest is skipped with brackets and strings followed. As a lost quote would make everything
-//! after it look like the inside of a string, and a lost bracket like the inside of a value, a line that begins with `{` ends what
-//! is broken: it is taken for the next command. Byte 0xFF resets everything and costs one error each time, as in QEMU.
+//! Deliberate difference from QEMU (B26): there one broken value costs an error for each bracket or token
+//! that is left over of it; here exactly one. The rest is skipped with brackets and strings followed. As a
+//! lost quote would make everything after it look like the inside of a string, and a lost bracket like the
+//! inside of a value, a line that begins with `{` ends what is broken: it is taken for the next command. Byte
+//! 0xFF resets everything and costs one error each time, as in QEMU.
 
 use crate::error::SyntaxError;
 use crate::lexer::{Kind, Lexed, Lexer};
@@ -103,7 +105,8 @@ impl Parser {
         }
     }
 
-    /// Reads on to the next complete value or error and leaves what follows it in `bytes`; `None` when the input is used up.
+    /// Reads on to the next complete value or error and leaves what follows it in `bytes`; `None` when the
+    /// input is used up.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Result<Value, SyntaxError>> {
         loop {
             let output = match self.mode {
@@ -117,7 +120,8 @@ impl Parser {
         }
     }
 
-    /// Reads one token. The outer `None` means that the input is used up, the inner that there is no output yet.
+    /// Reads one token. The outer `None` means that the input is used up, the inner that there is no output
+    /// yet.
     fn parse(&mut self, bytes: &mut &[u8]) -> Option<Option<Result<Value, SyntaxError>>> {
         let room = self.limits.size.saturating_sub(self.size);
         Some(match self.lexer.next(bytes, room)? {
@@ -233,7 +237,8 @@ impl Parser {
         self.lexer.clear();
         match &result {
             Ok(None) => {}
-            // The value before lacks its end, and this brace begins the next: it is read once more, as a beginning.
+            // The value before lacks its end, and this brace begins the next: it is read once more, as a
+            // beginning.
             Err(error) if command && !error.is_limit() => {
                 self.restart(Mode::Value);
                 self.count(b'{');

@@ -1,8 +1,8 @@
 //! The vocabulary in which commands, events and their types are defined.
 //!
-//! Definitions are constants. Argument checking and introspection both read them, so that what `query-qmp-schema` says is what is
-//! checked. Types that Rust code builds or reads implement [`Qapi`]; the macros `qapi_enum!` and `qapi_struct!` write
-//! the Rust type and its definition from one text.
+//! Definitions are constants. Argument checking and introspection both read them, so that what
+//! `query-qmp-schema` says is what is checked. Types that Rust code builds or reads implement [`Qapi`]; the
+//! macros `qapi_enum!` and `qapi_struct!` write the Rust type and its definition from one text.
 
 use serde_json::{Map, Value};
 
@@ -125,7 +125,8 @@ pub struct EventDef {
     pub doc: &'static str,
     /// The members of its data; no `data` member is sent when there are none.
     pub data: &'static [ArgDef],
-    /// Whether at most one a second is sent, the newest replacing those that wait (`spec/clients.md` section 4, Events).
+    /// Whether at most one a second is sent, the newest replacing those that wait (`spec/clients.md` section
+    /// 4, Events).
     pub throttled: bool,
 }
 

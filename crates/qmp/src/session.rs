@@ -5,9 +5,9 @@
 //!                             every other command: CommandNotFound
 //! ```
 //!
-//! The inputs come in the order in which their replies have to be written, decided or not; only a call with [`Call::oob`] may
-//! be answered ahead of others. Before [`Session::negotiated`] no event may be sent. Closing the connection and opening it
-//! again means a new session.
+//! The inputs come in the order in which their replies have to be written, decided or not; only a call with
+//! [`Call::oob`] may be answered ahead of others. Before [`Session::negotiated`] no event may be sent.
+//! Closing the connection and opening it again means a new session.
 
 use crate::command::{Command, CommandSet};
 use crate::error::{ErrorClass, QmpError};
@@ -83,8 +83,8 @@ impl Session {
         std::iter::from_fn(|| self.feed_one(&mut bytes)).collect()
     }
 
-    /// Takes in bytes up to the end of the next request, and leaves the rest for later: for a caller that bounds how
-    /// many requests wait. `None` means that all bytes are taken in and nothing more is complete.
+    /// Takes in bytes up to the end of the next request, and leaves the rest for later: for a caller that
+    /// bounds how many requests wait. `None` means that all bytes are taken in and nothing more is complete.
     pub fn feed_one(&mut self, bytes: &mut &[u8]) -> Option<Input> {
         let value = self.parser.next(bytes)?;
         Some(match value {

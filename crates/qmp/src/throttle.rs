@@ -1,8 +1,8 @@
 //! Events that are sent at most once a second ([`crate::schema::EventDef::throttled`]).
 //!
-//! The first goes at once. Of those that follow within the second only the newest is kept; it is sent when the second is over, with the time
-//! stamp of its occurrence, and starts the next second (`spec/clients.md` section 4, Events). No clock is read here: `now`
-//! is any monotonic time, the same for all calls.
+//! The first goes at once. Of those that follow within the second only the newest is kept; it is sent when
+//! the second is over, with the time stamp of its occurrence, and starts the next second (`spec/clients.md`
+//! section 4, Events). No clock is read here: `now` is any monotonic time, the same for all calls.
 
 use crate::event::Event;
 use crate::wire::Timestamp;
@@ -14,7 +14,8 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// What waits, for all monitors together.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    /// One for each kind of event that was sent less than [`INTERVAL`] ago; so at most as many as there are kinds.
+    /// One for each kind of event that was sent less than [`INTERVAL`] ago; so at most as many as there are
+    /// kinds.
     windows: Vec<Window>,
 }
 

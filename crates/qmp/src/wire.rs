@@ -1,8 +1,8 @@
 //! What is written: one line of JSON, ended by `\r\n`, for each reply and event.
 //!
-//! The separators are QEMU's (`": "` and `", "`) and everything beyond ASCII goes as `\uXXXX`, so that the output is the
-//! same bytes whatever the reader takes for the encoding. Order of members: QEMU's where it matters to the eye (`return` before `id`,
-//! `id` before `error`).
+//! The separators are QEMU's (`": "` and `", "`) and everything beyond ASCII goes as `\uXXXX`, so that the
+//! output is the same bytes whatever the reader takes for the encoding. Order of members: QEMU's where it
+//! matters to the eye (`return` before `id`, `id` before `error`).
 
 use crate::error::QmpError;
 use crate::schema::Qapi;
@@ -82,7 +82,8 @@ fn line(fill: impl FnOnce(&mut String)) -> String {
     out
 }
 
-/// Writes any value. Recursion is as deep as the value; what comes from a client is bounded by [`crate::Limits::depth`].
+/// Writes any value. Recursion is as deep as the value; what comes from a client is bounded by
+/// [`crate::Limits::depth`].
 pub fn write_value(out: &mut String, value: &Value) {
     match value {
         Value::Null => out.push_str("null"),
@@ -119,8 +120,8 @@ fn write_object(out: &mut String, object: &Map<String, Value>) {
     out.push('}');
 }
 
-/// Integers exactly; doubles by the shortest digits that read back the same, integral ones without a fraction (`1e3` is
-/// echoed as `1000`, as QEMU does), very large and very small ones with an exponent.
+/// Integers exactly; doubles by the shortest digits that read back the same, integral ones without a fraction
+/// (`1e3` is echoed as `1000`, as QEMU does), very large and very small ones with an exponent.
 fn write_number(out: &mut String, number: &Number) {
     let _ = match number.as_f64() {
         Some(x) if number.is_f64() => {
