@@ -1,0 +1,186 @@
+//! The lifecycle events of QMP, without their timestamps.
+
+use crate::{DeviceId, ShutdownCause, WatchdogAction};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What clients are told. [`Event::name`] is the QMP name; the fields are the members of `data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The machine was live and is now held.
+    Stop,
+    /// The machine was held and is now live (running, or asleep again).
+    Resume,
+    /// The guest suspended itself to RAM, or is asleep again after a RESUME.
+    Suspend,
+    /// The guest was woken.
+    Wakeup,
+    /// The machine was reset.
+    Reset {
+        /// Whether the guest asked.
+        guest: bool,
+        /// Who or what asked.
+        reason: ShutdownCause,
+    },
+    /// The machine powers off or the process ends.
+    Shutdown {
+        /// Whether the guest asked.
+        guest: bool,
+        /// Who or what asked.
+        reason: ShutdownCause,
+    },
+    /// The power button was pressed.
+    Powerdown,
+    /// The watchdog expired.
+    Watchdog {
+        /// What is done about it.
+        action: WatchdogAction,
+    },
+    /// The guest reported a panic.
+    GuestPanicked {
+        /// What is done about it.
+        action: PanicOutcome,
+    },
+    /// The guest reported a panic and runs a crash kernel.
+    GuestCrashloaded {
+        /// Always `run`.
+        action: PanicOutcome,
+    },
+    /// The guest asked for a power-off through the panic device; a SHUTDOWN follows.
+    GuestPvshutdown,
+    /// A device with error policy "stop" met a failed request. The engine adds the details that it keeps by device.
+    BlockIoError {
+        /// Which device.
+        device: DeviceId,
+    },
+    /// A migration or background snapshot changed its status. Sent only where capability `events` is on.
+    Migration {
+        /// The new status.
+        status: MigrationStatus,
+    },
+    /// A detached memory dump ended.
+    DumpCompleted {
+        /// Whether it succeeded.
+        ok: bool,
+    },
+}
+
+impl Event {
+    /// The QMP name, for example `"GUEST_PANICKED"`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::Stop => "STOP",
+            Event::Resume => "RESUME",
+            Event::Suspend => "SUSPEND",
+            Event::Wakeup => "WAKEUP",
+            Event::Reset { .. } => "RESET",
+            Event::Shutdown { .. } => "SHUTDOWN",
+            Event::Powerdown => "POWERDOWN",
+            Event::Watchdog { .. } => "WATCHDOG",
+            Event::GuestPanicked { .. } => "GUEST_PANICKED",
+            Event::GuestCrashloaded { .. } => "GUEST_CRASHLOADED",
+            Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
+            Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
+            Event::Migration { .. } => "MIGRATION",
+            Event::DumpCompleted { .. } => "DUMP_COMPLETED",
+        }
+    }
+
+    /// RESET for this reason.
+    pub const fn reset(reason: ShutdownCause) -> Event {
+        Event::Reset { guest: reason.is_guest(), reason }
+    }
+
+    /// SHUTDOWN for this reason.
+    pub const fn shutdown(reason: ShutdownCause) -> Event {
+        Event::Shutdown { guest: reason.is_guest(), reason }
+    }
+}
+
+/// The event's name, then what tells it apart: `SHUTDOWN{true,guest-panic}`, `MIGRATION{failed}`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Event::Reset { guest, reason } | Event::Shutdown { guest, reason } => {
+                write!(f, "{{{guest},{reason}}}")
+            }
+            Event::Watchdog { action } => write!(f, "{{{action}}}"),
+            Event::GuestPanicked { action } | Event::GuestCrashloaded { action } => {
+                write!(f, "{{{}}}", action.as_str())
+            }
+            Event::BlockIoError { device } => write!(f, "{{{}}}", device.0),
+            Event::Migration { status } => write!(f, "{{{}}}", status.as_str()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// QMP `GuestPanicAction`: what is done about a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PanicOutcome {
+    /// The machine is held.
+    Pause,
+    /// The machine powers off.
+    Poweroff,
+    /// Nothing.
+    Run,
+}
+
+impl PanicOutcome {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            PanicOutcome::Pause => "pause",
+            PanicOutcome::Poweroff => "poweroff",
+            PanicOutcome::Run => "run",
+        }
+    }
+}
+
+/// QMP `MigrationStatus`, as far as this machine reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationStatus {
+    /// Connecting and preparing.
+    Setup,
+    /// Cancel was asked for.
+    Cancelling,
+    /// Cancelled.
+    Cancelled,
+    /// RAM is copied.
+    Active,
+    /// The destination runs and fetches pages.
+    PostcopyActive,
+    /// The link was lost after the destination started.
+    PostcopyPaused,
+    /// Reconnecting after that.
+    PostcopyRecover,
+    /// Done.
+    Completed,
+    /// Failed.
+    Failed,
+    /// Waits for `migrate-continue`.
+    PreSwitchover,
+    /// Device state is captured.
+    Device,
+}
+
+impl MigrationStatus {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MigrationStatus::Setup => "setup",
+            MigrationStatus::Cancelling => "cancelling",
+            MigrationStatus::Cancelled => "cancelled",
+            MigrationStatus::Active => "active",
+            MigrationStatus::PostcopyActive => "postcopy-active",
+            MigrationStatus::PostcopyPaused => "postcopy-paused",
+            MigrationStatus::PostcopyRecover => "postcopy-recover",
+            MigrationStatus::Completed => "completed",
+            MigrationStatus::Failed => "failed",
+            MigrationStatus::PreSwitchover => "pre-switchover",
+            MigrationStatus::Device => "device",
+        }
+    }
+}
