@@ -1,0 +1,504 @@
+//! 16550A UART (National Semiconductor PC16550D data sheet), registers one byte apart.
+//!
+//! The back end is a [`SerialPort`]; whoever glues the two calls [`Uart::can_receive`], [`Uart::receive`],
+//! [`Uart::receive_break`] and [`Uart::writable`].
+//!
+//! Invariants:
+//! * a byte that the back end does not take stays in the transmitter and THRE stays low, until [`Uart::writable`];
+//! * the interrupt line is a level: high exactly while IIR shows a pending interrupt;
+//! * a BREAK is seen by the guest in order with the bytes around it, and is not lost to a full FIFO;
+//! * while the machine is held no input is taken and no output is made.
+//!
+//! Bits take no time here: a byte is on its way as soon as the back end takes it, and the character timeout of the
+//! receiver has always passed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use runstate::{GuestRequest, WakeSource};
+use serde::{Deserialize, Serialize};
+use vmcore::{AccessSize, Device, IrqLine, LoadError, Section};
+
+use crate::lock;
+use spec::*;
+
+#[cfg(test)]
+mod tests;
+
+/// Registers and bits, PC16550D section 8.
+mod spec {
+    pub const RBR_THR: u64 = 0;
+    pub const IER: u64 = 1;
+    pub const IIR_FCR: u64 = 2;
+    pub const LCR: u64 = 3;
+    pub const MCR: u64 = 4;
+    pub const LSR: u64 = 5;
+    pub const MSR: u64 = 6;
+    pub const SCR: u64 = 7;
+
+    pub const IER_RX: u8 = 1 << 0;
+    pub const IER_THRE: u8 = 1 << 1;
+    pub const IER_LINE: u8 = 1 << 2;
+    pub const IER_MODEM: u8 = 1 << 3;
+    pub const IER_MASK: u8 = 0x0f;
+
+    pub const IIR_NONE: u8 = 0x01;
+    pub const IIR_MODEM: u8 = 0x00;
+    pub const IIR_THRE: u8 = 0x02;
+    pub const IIR_RX: u8 = 0x04;
+    pub const IIR_LINE: u8 = 0x06;
+    pub const IIR_TIMEOUT: u8 = 0x0c;
+    pub const IIR_FIFOS_ON: u8 = 0xc0;
+
+    pub const FCR_ENABLE: u8 = 1 << 0;
+    pub const FCR_CLEAR_RX: u8 = 1 << 1;
+    pub const FCR_CLEAR_TX: u8 = 1 << 2;
+    /// Enable, DMA mode and trigger level: what is kept.
+    pub const FCR_KEPT: u8 = 0xc9;
+
+    pub const LCR_DLAB: u8 = 1 << 7;
+
+    pub const MCR_DTR: u8 = 1 << 0;
+    pub const MCR_RTS: u8 = 1 << 1;
+    pub const MCR_OUT1: u8 = 1 << 2;
+    pub const MCR_OUT2: u8 = 1 << 3;
+    pub const MCR_LOOP: u8 = 1 << 4;
+    pub const MCR_MASK: u8 = 0x1f;
+
+    pub const LSR_DATA: u8 = 1 << 0;
+    pub const LSR_OVERRUN: u8 = 1 << 1;
+    pub const LSR_BREAK: u8 = 1 << 4;
+    pub const LSR_THRE: u8 = 1 << 5;
+    pub const LSR_IDLE: u8 = 1 << 6;
+
+    pub const MSR_DELTA_CTS: u8 = 1 << 0;
+    pub const MSR_DELTA_DSR: u8 = 1 << 1;
+    pub const MSR_TRAILING_RI: u8 = 1 << 2;
+    pub const MSR_DELTA_DCD: u8 = 1 << 3;
+    pub const MSR_CTS: u8 = 1 << 4;
+    pub const MSR_DSR: u8 = 1 << 5;
+    pub const MSR_RI: u8 = 1 << 6;
+    pub const MSR_DCD: u8 = 1 << 7;
+
+    /// Depth of each FIFO in bytes.
+    pub const FIFO: usize = 16;
+    /// The divisor for 9600 baud at 1.8432 MHz: what firmware is used to find. It has no effect here.
+    pub const DIVISOR_AT_RESET: u16 = 12;
+}
+
+/// The host's end of a serial line.
+pub trait SerialPort: Send + Sync {
+    /// Takes output; gives how many bytes were taken, from the front. Never blocks. When it was not all,
+    /// [`Uart::writable`] must follow once there is room.
+    fn try_write(&self, bytes: &[u8]) -> usize;
+
+    /// The UART has room again. Never blocks, and costs next to nothing when no input waits.
+    fn resume_input(&self);
+
+    /// Holds input back (true) or lets it come (false). After `hold(true)` has returned no callback into the UART is in
+    /// progress, and none will come. Called without the UART's lock.
+    fn hold(&self, held: bool);
+}
+
+/// A byte in the receiver. BREAK is a zero byte with a mark.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+struct Received {
+    byte: u8,
+    is_break: bool,
+}
+
+/// What is saved: all of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+struct State {
+    ier: u8,
+    fcr: u8,
+    lcr: u8,
+    mcr: u8,
+    scr: u8,
+    divisor: u16,
+    modem_deltas: u8,
+    overrun: bool,
+    /// The BREAK at the front of the receiver has been reported by a read of LSR.
+    break_reported: bool,
+    /// A BREAK that met a full receiver; it goes in as soon as there is room.
+    break_waits: bool,
+    received: VecDeque<Received>,
+    /// Written by the guest and not yet taken by the back end. THRE is low while there is something.
+    to_send: VecDeque<u8>,
+    thre_interrupt: bool,
+}
+
+struct Inner {
+    state: State,
+    held: bool,
+}
+
+/// The UART. See the module's documentation.
+pub struct Uart {
+    name: String,
+    irq: IrqLine,
+    port: Arc<dyn SerialPort>,
+    inner: Mutex<Inner>,
+}
+
+impl Uart {
+    /// Size of the register window in bytes; registers take the first eight.
+    pub const WINDOW: u64 = 0x100;
+    const VERSION: u32 = 1;
+
+    /// A UART after reset, on line `irq`, with its host's end.
+    pub fn new(name: &str, irq: IrqLine, port: Arc<dyn SerialPort>) -> Self {
+        let inner = Mutex::new(Inner { state: State::at_reset(), held: false });
+        Self { name: name.to_owned(), irq, port, inner }
+    }
+
+    // ---- for the back end ----
+
+    /// How many bytes the receiver can take now: none while the machine is held, in loopback, or behind a waiting BREAK.
+    pub fn can_receive(&self) -> usize {
+        let inner = lock(&self.inner);
+        if inner.held || inner.state.in_loopback() { 0 } else { inner.state.room() }
+    }
+
+    /// Takes input, no more than [`Uart::can_receive`] said. What does not fit all the same is an overrun, as on a line.
+    pub fn receive(&self, bytes: &[u8]) {
+        let mut inner = lock(&self.inner);
+        for byte in bytes {
+            inner.state.put(Received { byte: *byte, is_break: false });
+        }
+        self.drive(&inner.state);
+    }
+
+    /// A BREAK condition on the line.
+    pub fn receive_break(&self) {
+        let mut inner = lock(&self.inner);
+        inner.state.put(Received { byte: 0, is_break: true });
+        self.drive(&inner.state);
+    }
+
+    /// The back end has room for output again.
+    pub fn writable(&self) {
+        let mut inner = lock(&self.inner);
+        if !inner.held {
+            self.send(&mut inner.state);
+            self.drive(&inner.state);
+        }
+    }
+
+    // ---- for the firmware's debug console, which shares the line ----
+
+    /// Sends `bytes` behind what the guest wrote before; gives how many were taken.
+    pub fn console_write(&self, bytes: &[u8]) -> usize {
+        let mut inner = lock(&self.inner);
+        self.send(&mut inner.state);
+        let taken = if inner.state.to_send.is_empty() { self.port.try_write(bytes) } else { 0 };
+        self.drive(&inner.state);
+        taken.min(bytes.len())
+    }
+
+    /// Takes received bytes out of the receiver into `bytes`; gives how many.
+    pub fn console_read(&self, bytes: &mut [u8]) -> usize {
+        let mut inner = lock(&self.inner);
+        let mut count = 0;
+        for slot in bytes.iter_mut() {
+            if inner.state.received.is_empty() {
+                break;
+            }
+            *slot = self.take_byte(&mut inner.state);
+            count += 1;
+        }
+        self.drive(&inner.state);
+        count
+    }
+
+    // ---- inside ----
+
+    fn drive(&self, state: &State) {
+        self.irq.set(state.interrupt() != IIR_NONE);
+    }
+
+    /// Hands the transmitter's bytes to the back end as far as it takes them.
+    fn send(&self, state: &mut State) {
+        while !state.to_send.is_empty() {
+            let taken = self.port.try_write(state.to_send.make_contiguous()).min(state.to_send.len());
+            if taken == 0 {
+                return;
+            }
+            state.to_send.drain(..taken);
+            state.thre_interrupt |= state.to_send.is_empty();
+        }
+    }
+
+    fn transmit(&self, state: &mut State, byte: u8) {
+        state.thre_interrupt = false;
+        if state.in_loopback() {
+            state.put(Received { byte, is_break: false });
+            state.thre_interrupt = true;
+            return;
+        }
+        // A write to a full transmitter is lost, as in hardware.
+        if state.to_send.len() < state.depth() {
+            state.to_send.push_back(byte);
+        }
+        self.send(state);
+    }
+
+    fn take_byte(&self, state: &mut State) -> u8 {
+        let Some(front) = state.received.pop_front() else { return 0 };
+        state.break_reported = false;
+        if std::mem::take(&mut state.break_waits) {
+            state.put(Received { byte: 0, is_break: true });
+        }
+        if state.received.is_empty() {
+            self.port.resume_input();
+        }
+        front.byte
+    }
+
+    fn set_fcr(&self, state: &mut State, value: u8) {
+        let toggled = (state.fcr ^ value) & FCR_ENABLE != 0;
+        if toggled || value & FCR_CLEAR_RX != 0 {
+            state.clear_receiver();
+            self.port.resume_input();
+        }
+        if toggled || value & FCR_CLEAR_TX != 0 {
+            state.thre_interrupt |= !state.to_send.is_empty();
+            state.to_send.clear();
+        }
+        // Without the enable bit no other bit is programmed (section 8.5).
+        state.fcr = if value & FCR_ENABLE != 0 { value & FCR_KEPT } else { 0 };
+    }
+
+    fn set_mcr(&self, state: &mut State, value: u8) {
+        let before = state.modem_inputs();
+        let was_loopback = state.in_loopback();
+        state.mcr = value & MCR_MASK;
+        state.note_modem_change(before);
+        if was_loopback && !state.in_loopback() {
+            self.port.resume_input();
+        }
+    }
+}
+
+impl State {
+    fn at_reset() -> Self {
+        Self { divisor: DIVISOR_AT_RESET, ..Self::default() }
+    }
+
+    fn in_loopback(&self) -> bool {
+        self.mcr & MCR_LOOP != 0
+    }
+
+    fn fifos_on(&self) -> bool {
+        self.fcr & FCR_ENABLE != 0
+    }
+
+    fn depth(&self) -> usize {
+        if self.fifos_on() { FIFO } else { 1 }
+    }
+
+    /// Bytes in the receiver at which "data available" is due (section 8.5).
+    fn trigger(&self) -> usize {
+        match (self.fifos_on(), self.fcr >> 6) {
+            (false, _) | (true, 0) => 1,
+            (true, 1) => 4,
+            (true, 2) => 8,
+            (true, _) => 14,
+        }
+    }
+
+    fn room(&self) -> usize {
+        if self.break_waits { 0 } else { self.depth().saturating_sub(self.received.len()) }
+    }
+
+    fn put(&mut self, received: Received) {
+        if self.room() > 0 {
+            self.received.push_back(received);
+        } else if received.is_break {
+            self.break_waits = true;
+        } else {
+            self.overrun = true;
+        }
+    }
+
+    fn clear_receiver(&mut self) {
+        self.received.clear();
+        self.break_waits = false;
+        self.break_reported = false;
+    }
+
+    fn break_shows(&self) -> bool {
+        !self.break_reported && self.received.front().is_some_and(|front| front.is_break)
+    }
+
+    fn lsr(&self) -> u8 {
+        let mut lsr = 0;
+        for (bit, shows) in [
+            (LSR_DATA, !self.received.is_empty()),
+            (LSR_OVERRUN, self.overrun),
+            (LSR_BREAK, self.break_shows()),
+            (LSR_THRE | LSR_IDLE, self.to_send.is_empty()),
+        ] {
+            lsr |= if shows { bit } else { 0 };
+        }
+        lsr
+    }
+
+    /// CTS, DSR, RI and DCD: our outputs in loopback, else a line that is always there.
+    fn modem_inputs(&self) -> u8 {
+        if !self.in_loopback() {
+            return MSR_CTS | MSR_DSR | MSR_DCD;
+        }
+        [(MCR_RTS, MSR_CTS), (MCR_DTR, MSR_DSR), (MCR_OUT1, MSR_RI), (MCR_OUT2, MSR_DCD)]
+            .iter()
+            .filter(|(output, _)| self.mcr & output != 0)
+            .fold(0, |inputs, (_, input)| inputs | input)
+    }
+
+    fn note_modem_change(&mut self, before: u8) {
+        let now = self.modem_inputs();
+        let changed = before ^ now;
+        for (input, delta) in [(MSR_CTS, MSR_DELTA_CTS), (MSR_DSR, MSR_DELTA_DSR), (MSR_DCD, MSR_DELTA_DCD)] {
+            self.modem_deltas |= if changed & input != 0 { delta } else { 0 };
+        }
+        if changed & before & MSR_RI != 0 {
+            self.modem_deltas |= MSR_TRAILING_RI;
+        }
+    }
+
+    /// The highest pending interrupt, as IIR shows it without the FIFO bits (section 8.6).
+    fn interrupt(&self) -> u8 {
+        if self.ier & IER_LINE != 0 && (self.overrun || self.break_shows()) {
+            IIR_LINE
+        } else if self.ier & IER_RX != 0 && self.received.len() >= self.trigger() {
+            IIR_RX
+        } else if self.ier & IER_RX != 0 && !self.received.is_empty() {
+            IIR_TIMEOUT
+        } else if self.ier & IER_THRE != 0 && self.thre_interrupt {
+            IIR_THRE
+        } else if self.ier & IER_MODEM != 0 && self.modem_deltas != 0 {
+            IIR_MODEM
+        } else {
+            IIR_NONE
+        }
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        let check = |ok: bool, what| if ok { Ok(()) } else { Err(section.bad_value(what)) };
+        check(self.ier & !IER_MASK == 0, "interrupt enable register")?;
+        check(self.fcr & !FCR_KEPT == 0 && (self.fifos_on() || self.fcr == 0), "FIFO control register")?;
+        check(self.mcr & !MCR_MASK == 0, "modem control register")?;
+        check(self.modem_deltas & 0xf0 == 0, "modem status register")?;
+        check(self.received.len() <= self.depth(), "receiver")?;
+        check(self.received.iter().all(|got| !got.is_break || got.byte == 0), "BREAK in the receiver")?;
+        check(self.to_send.len() <= self.depth(), "transmitter")
+    }
+}
+
+impl Device for Uart {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Wider accesses reach the one register at their offset.
+    fn read(&self, offset: u64, _size: AccessSize) -> u64 {
+        let mut inner = lock(&self.inner);
+        let state = &mut inner.state;
+        let dlab = state.lcr & LCR_DLAB != 0;
+        let [divisor_low, divisor_high] = state.divisor.to_le_bytes();
+        let value = match offset {
+            RBR_THR if dlab => divisor_low,
+            RBR_THR => self.take_byte(state),
+            IER if dlab => divisor_high,
+            IER => state.ier,
+            IIR_FCR => {
+                let interrupt = state.interrupt();
+                if interrupt == IIR_THRE {
+                    state.thre_interrupt = false;
+                }
+                interrupt | if state.fifos_on() { IIR_FIFOS_ON } else { 0 }
+            }
+            LCR => state.lcr,
+            MCR => state.mcr,
+            LSR => {
+                let lsr = state.lsr();
+                state.overrun = false;
+                state.break_reported |= lsr & LSR_BREAK != 0;
+                lsr
+            }
+            MSR => state.modem_inputs() | std::mem::take(&mut state.modem_deltas),
+            SCR => state.scr,
+            _ => 0,
+        };
+        self.drive(state);
+        u64::from(value)
+    }
+
+    fn write(&self, offset: u64, _size: AccessSize, value: u64) -> Option<GuestRequest> {
+        let mut inner = lock(&self.inner);
+        let state = &mut inner.state;
+        let dlab = state.lcr & LCR_DLAB != 0;
+        let [divisor_low, divisor_high] = state.divisor.to_le_bytes();
+        let value = (value & 0xff) as u8;
+        match offset {
+            RBR_THR if dlab => state.divisor = u16::from_le_bytes([value, divisor_high]),
+            RBR_THR => self.transmit(state, value),
+            IER if dlab => state.divisor = u16::from_le_bytes([divisor_low, value]),
+            IER => {
+                // Switching the THRE interrupt on while the transmitter is empty raises it (section 8.6).
+                let switched_on = value & !state.ier & IER_THRE != 0;
+                state.thre_interrupt |= switched_on && state.to_send.is_empty();
+                state.ier = value & IER_MASK;
+            }
+            IIR_FCR => self.set_fcr(state, value),
+            LCR => state.lcr = value,
+            MCR => self.set_mcr(state, value),
+            SCR => state.scr = value,
+            _ => {}
+        }
+        self.drive(state);
+        None
+    }
+
+    fn reset(&self) {
+        let mut inner = lock(&self.inner);
+        inner.state = State::at_reset();
+        self.drive(&inner.state);
+        self.port.resume_input();
+    }
+
+    fn stop(&self) {
+        self.port.hold(true);
+        lock(&self.inner).held = true;
+    }
+
+    fn start(&self) -> Option<WakeSource> {
+        let mut inner = lock(&self.inner);
+        inner.held = false;
+        self.send(&mut inner.state);
+        self.drive(&inner.state);
+        drop(inner);
+        self.port.hold(false);
+        self.port.resume_input();
+        None
+    }
+
+    fn sleep(&self) -> Option<WakeSource> {
+        None
+    }
+
+    fn wake(&self) {}
+
+    fn save(&self) -> Section {
+        Section::encode(&self.name, Self::VERSION, &lock(&self.inner).state)
+    }
+
+    fn load(&self, section: &Section) -> Result<(), LoadError> {
+        let state: State = section.decode(&self.name, Self::VERSION)?;
+        state.check(section)?;
+        let mut inner = lock(&self.inner);
+        inner.state = state;
+        self.drive(&inner.state);
+        Ok(())
+    }
+}
