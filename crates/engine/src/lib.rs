@@ -1,2 +1,295 @@
-//! rustix.
+//! The engine: runs any [`vmcore::Machine`] as [`runstate`] says.
+//!
+//! ```text
+//!   clients ─ Engine::manage ─┐                        ┌─► Subscriber (monitor sessions)
+//!   harts ─── exits ──────────┼─► queue ─► machine ────┼─► harts: park, unpark, start, reset
+//!   devices ─ Port ───────────┘            thread      ├─► timers: freeze, thaw, sleep
+//!                                                      └─► devices: stop, start, sleep, wake, reset
+//! ```
+//!
+//! Threads: one machine thread, one a hart, one for timers. The machine thread is the only one that changes the
+//! machine's life and the only one that publishes; queries are answered from what it published, on the thread of
+//! whoever asks.
+//!
+//! Invariants (design, section 5): refusals change nothing; harts execute exactly while the machine is live and the
+//! guest awake; events caused by a request are with every subscriber before its reply; requests that an effect yields
+//! are handled before that reply too; a request made before a reset does nothing after it.
+
 #![forbid(unsafe_code)]
+
+mod hart;
+mod machine;
+mod publish;
+mod queue;
+mod timer;
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use clock::{CountedSource, HostClock, TimerQueue};
+use runstate::{Lifecycle, ManagementRequest, Refusal};
+use vmcore::park::flag;
+use vmcore::{HsmState, Machine, PlaceError, Vcpu};
+
+pub use publish::{Status, Subscriber, SubscriptionId, TimedEvent};
+pub use queue::Port;
+
+use hart::{Counted, Hart, HartThread};
+use machine::MachineThread;
+use publish::Publisher;
+use queue::{Message, Receiver, Sender};
+use timer::{Bell, TimerThread};
+
+/// What the engine runs.
+pub struct EngineConfig {
+    /// The machine.
+    pub machine: Arc<dyn Machine>,
+    /// Its harts, by ascending id: as many as `machine.harts()`.
+    pub vcpus: Vec<Box<dyn Vcpu>>,
+    /// Guest time and its timers.
+    pub timers: Arc<TimerQueue>,
+    /// The host's clocks, as the guest's time sees them.
+    pub host: Arc<dyn HostClock>,
+    /// The machine's life as it begins, held.
+    pub lifecycle: Lifecycle,
+    /// Where retired instructions are counted, when guest time is made of them.
+    pub counted: Option<CountedSource>,
+    /// Nice value of the hart threads (0 to 19), to keep control fast where harts outnumber cores; `None` leaves it.
+    pub hart_nice: Option<i32>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The boot images do not fit.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The host refused a thread or a descriptor.
+    #[error("the host refuses a {what}")]
+    Host {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The number of harts differs from the machine's.
+    #[error("the machine has {expected} harts and was given {found}")]
+    Harts {
+        /// How many the machine has.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// The machine thread is gone, or the machine refuses.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ManageError {
+    /// A typed refusal, which changed nothing.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The machine has ended.
+    #[error("the machine has ended")]
+    Ended,
+}
+
+/// One hart as queries show it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HartInfo {
+    /// Hart id.
+    pub id: u32,
+    /// Host thread id.
+    pub thread_id: i32,
+    /// HSM state.
+    pub state: HsmState,
+}
+
+/// An engine that is not started yet: its devices' port exists, its machine does not.
+pub struct Builder {
+    sender: Sender,
+    receiver: Receiver,
+    port: Arc<Port>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// An engine without a machine.
+    pub fn new() -> Self {
+        let (sender, receiver) = queue::channel();
+        let port = Port::new(sender.clone());
+        Self { sender, receiver, port }
+    }
+
+    /// Where the machine's devices post.
+    pub fn port(&self) -> Arc<Port> {
+        Arc::clone(&self.port)
+    }
+
+    /// Brings the machine to power-on and starts its threads. It is held as `config.lifecycle` says.
+    pub fn start(self, config: EngineConfig) -> Result<Engine, StartError> {
+        let Self { sender, receiver, port } = self;
+        let harts = config.machine.harts().clone();
+        if harts.len() != config.vcpus.len() {
+            return Err(StartError::Harts { expected: harts.len(), found: config.vcpus.len() });
+        }
+        port.connect(&harts);
+        let host_error = |what| move |source| StartError::Host { what, source };
+        // Where time is made of instructions, a hart that arms an earlier deadline has to look at its budget again.
+        let budgeted = config.counted.as_ref().and(harts.get(0)).map(Arc::clone);
+        let sooner = move || {
+            if let Some(hart) = &budgeted {
+                hart.gate().raise(flag::CONTROL);
+            }
+        };
+        let timer = TimerThread::new(Arc::clone(&config.timers), config.host, sooner)
+            .map_err(host_error("descriptor for timers"))?;
+        let bell = timer.bell();
+        let publisher = Arc::new(Publisher::new(machine::status(&config.lifecycle)));
+        let cores: Vec<_> = harts
+            .iter()
+            .zip(config.vcpus)
+            .map(|(shared, vcpu)| Hart::new(Arc::clone(shared), vcpu))
+            .collect();
+        let mut owner = MachineThread::new(
+            config.lifecycle,
+            config.machine,
+            cores.clone(),
+            Arc::clone(&config.timers),
+            Arc::clone(&publisher),
+            receiver,
+        );
+        owner.boot()?;
+        let counted = config.counted.map(|source| Counted { source, timers: config.timers });
+        let mut threads = Vec::new();
+        for hart in &cores {
+            let body = HartThread {
+                hart: Arc::clone(hart),
+                harts: harts.clone(),
+                queue: sender.clone(),
+                counted: counted.clone(),
+            };
+            let (name, nice) = (format!("hart{}", hart.shared.id()), config.hart_nice);
+            threads.push(spawn(name, move || hart_thread(body, nice)).map_err(host_error("thread"))?);
+        }
+        threads.push(spawn("timers".to_owned(), move || timer.run()).map_err(host_error("thread"))?);
+        let machine = spawn("machine".to_owned(), move || owner.run()).map_err(host_error("thread"))?;
+        Ok(Engine {
+            inner: Arc::new(Inner {
+                sender,
+                publisher,
+                harts: cores,
+                bell,
+                machine: Mutex::new(Some(machine)),
+                threads: Mutex::new(threads),
+            }),
+        })
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name).spawn(body)
+}
+
+fn hart_thread(body: HartThread, nice: Option<i32>) {
+    let id = rustix::thread::gettid();
+    body.hart.thread_id.store(id.as_raw_nonzero().get(), Ordering::Relaxed);
+    if let Some(nice) = nice
+        && let Err(error) = rustix::process::setpriority_process(Some(id), nice)
+    {
+        tracing::warn!(%error, nice, "cannot set the weight of a hart's thread");
+    }
+    body.run();
+}
+
+/// A machine that runs. Cheap to clone; all clones are the same machine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sender: Sender,
+    publisher: Arc<Publisher>,
+    harts: Vec<Arc<Hart>>,
+    bell: Arc<Bell>,
+    machine: Mutex<Option<JoinHandle<i32>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Asks something of the machine's life and waits until it has happened, with everything that it led to.
+    pub fn manage(&self, request: ManagementRequest) -> Result<(), ManageError> {
+        let (reply, answer) = sync_channel(1);
+        if !self.inner.sender.post(Message::Management { request, reply }) {
+            return Err(ManageError::Ended);
+        }
+        match answer.recv() {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ManageError::Ended),
+        }
+    }
+
+    /// The published state.
+    pub fn status(&self) -> Status {
+        self.inner.publisher.status()
+    }
+
+    /// Has `subscriber` follow the machine; it hears the present state first.
+    pub fn subscribe(&self, subscriber: Arc<dyn Subscriber>) -> SubscriptionId {
+        self.inner.publisher.subscribe(subscriber)
+    }
+
+    /// Ends a subscription. Nothing is published to it after this returns.
+    pub fn unsubscribe(&self, id: SubscriptionId) {
+        self.inner.publisher.unsubscribe(id);
+    }
+
+    /// The harts.
+    pub fn harts(&self) -> Vec<HartInfo> {
+        let info = |hart: &Arc<Hart>| HartInfo {
+            id: hart.shared.id(),
+            thread_id: hart.thread_id.load(Ordering::Relaxed),
+            state: hart.shared.hsm_state(),
+        };
+        self.inner.harts.iter().map(info).collect()
+    }
+
+    /// Registers of a hart in words, `None` if there is no such hart or the machine has ended. The hart is parked for
+    /// the look.
+    pub fn describe_hart(&self, hart: u32) -> Option<String> {
+        let (reply, answer) = sync_channel(1);
+        self.inner.sender.post(Message::Describe { hart, reply });
+        answer.recv().ok().flatten()
+    }
+
+    /// Waits until the machine ends, ends its threads, and returns the process's exit status. Only the first call gets
+    /// the status of the machine; later ones return 0.
+    pub fn wait(&self) -> i32 {
+        let machine = lock(&self.inner.machine).take();
+        let code = machine.map_or(0, |thread| thread.join().unwrap_or(1));
+        self.inner.bell.exit();
+        for hart in &self.inner.harts {
+            hart.shared.gate().raise(flag::EXIT);
+        }
+        for thread in lock(&self.inner.threads).drain(..) {
+            // Its panic, if any, has been reported already.
+            let _ = thread.join();
+        }
+        code
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -348,11 +348,7 @@ impl Harts {
             turns = turns.saturating_add(1);
             if turns < 200 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        if caller.gate.enter(ELSEWHERE) && done() {
-            FenceWait::Done
-        } else {
-            FenceWait::Interrupted
-        }
+        if caller.gate.enter(ELSEWHERE) && done() { FenceWait::Done } else { FenceWait::Interrupted }
     }
 }
 

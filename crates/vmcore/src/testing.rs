@@ -4,4 +4,4 @@ mod conformance;
 mod fake;
 
 pub use conformance::conformance;
-pub use fake::{FakeDevice, FakeMachine, FakeVcpu, Step, Script};
+pub use fake::{FakeDevice, FakeMachine, FakeVcpu, Script, Step};

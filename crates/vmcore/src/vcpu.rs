@@ -44,7 +44,6 @@ pub trait Vcpu: Send {
     /// Whether an interrupt is pending and enabled in `mie`, regardless of the global enables: what ends a `wfi`.
     fn interrupt_pending(&self) -> bool;
 
-
     /// Retires the `ecall` that the hart stands on, with this result.
     fn answer(&mut self, result: SbiReturn);
 

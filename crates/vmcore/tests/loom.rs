@@ -25,7 +25,11 @@ fn a_parked_hart_executes_nothing() {
         gate.wait_outside();
         let seen = blocks.load(Ordering::SeqCst);
         thread::yield_now();
-        assert_eq!(blocks.load(Ordering::SeqCst), seen, "a block was executed after the park was acknowledged");
+        assert_eq!(
+            blocks.load(Ordering::SeqCst),
+            seen,
+            "a block was executed after the park was acknowledged"
+        );
         hart.join().unwrap();
         assert_eq!(blocks.load(Ordering::SeqCst), seen);
     });

@@ -97,7 +97,9 @@ fn refuses_hostile_sections<D: Device + ?Sized>(device: &D, seed: u64) {
         damaged.data[at] ^= 1 << (random.next() % 8);
         if device.load(&damaged).is_ok() {
             let taken = device.save();
-            device.load(&taken).unwrap_or_else(|error| panic!("{name}: does not load what it saved: {error}"));
+            device
+                .load(&taken)
+                .unwrap_or_else(|error| panic!("{name}: does not load what it saved: {error}"));
             assert_eq!(device.save(), taken, "{name}: save, load, save differ after a damaged section");
             device.load(&good).unwrap_or_else(|error| panic!("{name}: does not load what it saved: {error}"));
         } else {

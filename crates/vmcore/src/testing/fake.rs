@@ -67,11 +67,8 @@ impl FakeVcpu {
     pub fn new(shared: Arc<HartShared>) -> (Self, Script) {
         let script = Arc::new(Mutex::new(VecDeque::new()));
         let blocks = Arc::new(AtomicU64::new(0));
-        let script_of = Script {
-            script: Arc::clone(&script),
-            blocks: Arc::clone(&blocks),
-            shared: Arc::clone(&shared),
-        };
+        let script_of =
+            Script { script: Arc::clone(&script), blocks: Arc::clone(&blocks), shared: Arc::clone(&shared) };
         (Self { shared, script, blocks, spinning: false, pc: 0, result: None }, script_of)
     }
 }

@@ -1,0 +1,243 @@
+//! A hart's thread: executes while it may, sleeps outside its gate otherwise, and posts what the guest asks.
+//!
+//! ```text
+//!             ┌──────────── start, wake ────────────┐
+//!             ▼                                     │
+//!   Runs ── wfi ──► Waits ── interrupt ──► Runs     │
+//!     │                                             │
+//!     ├── hart_stop ─────────────► Stopped ─────────┤
+//!     └── request to the machine ► AwaitsAnswer ────┴── answer ──► Runs
+//! ```
+//!
+//! The thread holds the lock of its [`Slot`] while it executes and for the moments between; whoever has parked it may
+//! take the lock. It posts a request only after it has let go of the lock (lifecycle rule: no thread waits for the
+//! machine thread while it holds one; posting does not even wait).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clock::{CountedSource, TimerQueue};
+use runstate::{DeviceRequest, Fault, GuestRequest, WakeSource};
+use vmcore::park::flag;
+use vmcore::{Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu, mip};
+
+use crate::queue::Sender;
+
+/// What a hart's thread is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Doing {
+    /// STOPPED, or broken: nothing until it is started or reset.
+    Stopped,
+    /// Executes.
+    Runs,
+    /// In `wfi` or a retentive suspend.
+    Waits,
+    /// Has posted a request. `ecall`: the pc stands on the `ecall` that the answer retires.
+    AwaitsAnswer {
+        /// Whether there is an `ecall` to retire.
+        ecall: bool,
+    },
+}
+
+/// The hart itself, guarded.
+pub(crate) struct Slot {
+    pub(crate) vcpu: Box<dyn Vcpu>,
+    pub(crate) doing: Doing,
+}
+
+/// One hart as the engine knows it.
+pub(crate) struct Hart {
+    pub(crate) shared: Arc<HartShared>,
+    slot: Mutex<Slot>,
+    /// Host thread id, 0 before the thread has begun; for `query-cpus-fast`.
+    pub(crate) thread_id: AtomicI32,
+    /// Returns from guest execution, for statistics.
+    pub(crate) exits: AtomicU64,
+}
+
+impl Hart {
+    pub(crate) fn new(shared: Arc<HartShared>, vcpu: Box<dyn Vcpu>) -> Arc<Self> {
+        let slot = Mutex::new(Slot { vcpu, doing: Doing::Stopped });
+        Arc::new(Self { shared, slot, thread_id: AtomicI32::new(0), exits: AtomicU64::new(0) })
+    }
+
+    /// The hart, for one who has parked it or knows that it awaits an answer.
+    pub(crate) fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the hart go on after a request. Does nothing if it does not wait for an answer (it was reset meanwhile).
+    pub(crate) fn answer(&self, result: SbiReturn) {
+        let mut slot = self.slot();
+        let Doing::AwaitsAnswer { ecall } = slot.doing else { return };
+        if ecall {
+            slot.vcpu.answer(result);
+        }
+        slot.doing = Doing::Runs;
+        drop(slot);
+        self.shared.gate().raise(flag::CONTROL);
+    }
+}
+
+/// How instructions are counted when time is made of them (`-icount`).
+#[derive(Clone)]
+pub(crate) struct Counted {
+    pub(crate) source: CountedSource,
+    pub(crate) timers: Arc<TimerQueue>,
+}
+
+/// What a hart's thread needs.
+pub(crate) struct HartThread {
+    pub(crate) hart: Arc<Hart>,
+    pub(crate) harts: Harts,
+    pub(crate) queue: Sender,
+    pub(crate) counted: Option<Counted>,
+}
+
+/// What the thread does next, decided under the slot's lock.
+enum Next {
+    /// Look again.
+    Again,
+    /// Sleep until one of these flags is raised.
+    Sleep(u32),
+    /// Post a request that the guest made.
+    Post(GuestRequest),
+    /// The hart cannot go on.
+    Broken,
+    /// No instruction can be executed: counted time jumps to what comes next.
+    Idle,
+}
+
+/// Flags that keep a hart from going in. An interrupt or a fence it serves itself, at its first block boundary.
+const BLOCKING: u32 = flag::PARK | flag::CONTROL | flag::EXIT;
+
+impl HartThread {
+    /// The thread's body: returns when the machine ends.
+    pub(crate) fn run(self) {
+        loop {
+            let gate = self.hart.shared.gate();
+            let flags = gate.flags();
+            if flags & flag::EXIT != 0 {
+                return;
+            }
+            if flags & flag::PARK != 0 {
+                gate.wait_cleared(flag::PARK, flag::EXIT);
+                continue;
+            }
+            gate.take(flag::CONTROL);
+            let next = self.step(&mut self.hart.slot());
+            match next {
+                Next::Again => {}
+                Next::Sleep(mask) => gate.wait_raised(mask | flag::CONTROL | flag::EXIT),
+                Next::Post(request) => {
+                    self.queue.post_guest(self.hart.shared.id(), self.harts.epoch(), request);
+                }
+                Next::Broken => self.queue.post_device(
+                    self.harts.epoch(),
+                    DeviceRequest::HartFailed { what: Fault::HartThread { hart: self.hart.shared.id() } },
+                ),
+                Next::Idle => self.idle(),
+            }
+        }
+    }
+
+    fn step(&self, slot: &mut Slot) -> Next {
+        let shared = &self.hart.shared;
+        if let Some(params) = shared.take_start() {
+            slot.vcpu.start_supervisor(params);
+            slot.doing = Doing::Runs;
+        }
+        match slot.doing {
+            Doing::Runs => self.execute(slot),
+            Doing::Waits => {
+                shared.gate().take(flag::IRQ);
+                if slot.vcpu.interrupt_pending() {
+                    if shared.hsm_state() == HsmState::Suspended {
+                        shared.hsm_resume();
+                    }
+                    slot.doing = Doing::Runs;
+                    return Next::Again;
+                }
+                if self.counted.is_some() { Next::Idle } else { Next::Sleep(flag::IRQ) }
+            }
+            Doing::Stopped => Next::Sleep(0),
+            Doing::AwaitsAnswer { .. } => {
+                shared.gate().take(flag::IRQ);
+                // Asleep: the interrupt controller's output wakes the machine, as the hardware's would. The machine asks
+                // once more itself when the sleep begins, so an interrupt from before that is not lost.
+                if shared.hsm_state() == HsmState::Suspended && shared.pending() & mip::SEIP != 0 {
+                    let wake = DeviceRequest::Wake(WakeSource::Interrupt { line: 0 });
+                    self.queue.post_device(self.harts.epoch(), wake);
+                }
+                Next::Sleep(flag::IRQ)
+            }
+        }
+    }
+
+    fn execute(&self, slot: &mut Slot) -> Next {
+        let shared = &self.hart.shared;
+        if self.counted.as_ref().is_some_and(|counted| counted.timers.clock().is_frozen()) {
+            // Counted time: what is due now fires only after the thaw, so nothing may be executed before. The park that
+            // follows every freeze is on its way.
+            return Next::Sleep(flag::PARK);
+        }
+        if !shared.gate().enter(BLOCKING) {
+            return Next::Again;
+        }
+        let limit = self.limit(slot);
+        let exit = catch_unwind(AssertUnwindSafe(|| slot.vcpu.run(limit)));
+        if let Some(counted) = &self.counted {
+            counted.source.publish(slot.vcpu.retired());
+        }
+        shared.gate().leave();
+        self.hart.exits.fetch_add(1, Ordering::Relaxed);
+        match exit {
+            Ok(Exit::Signal) => Next::Again,
+            Ok(Exit::Limit) => {
+                self.run_due();
+                Next::Again
+            }
+            Ok(Exit::Wait) => {
+                slot.doing = Doing::Waits;
+                Next::Again
+            }
+            Ok(Exit::Stopped) => {
+                slot.doing = Doing::Stopped;
+                Next::Again
+            }
+            Ok(Exit::Request { request, ecall }) => {
+                slot.doing = Doing::AwaitsAnswer { ecall };
+                Next::Post(request)
+            }
+            Err(_panic) => {
+                // The panic hook has said what happened. Nothing of this hart is trusted until it is reset.
+                slot.doing = Doing::Stopped;
+                Next::Broken
+            }
+        }
+    }
+
+    /// How many instructions the hart may have retired when it has to look at the time again.
+    fn limit(&self, slot: &Slot) -> u64 {
+        let Some(counted) = &self.counted else { return u64::MAX };
+        let Some(deadline) = counted.timers.next_guest_ns() else { return u64::MAX };
+        let budget = counted.timers.clock().budget_until(deadline).unwrap_or(u64::MAX);
+        slot.vcpu.retired().saturating_add(budget.max(1))
+    }
+
+    fn run_due(&self) {
+        if let Some(counted) = &self.counted {
+            counted.timers.run_due();
+        }
+    }
+
+    /// The hart waits and time is counted: it jumps to the next deadline, or, if there is none, the hart sleeps.
+    fn idle(&self) {
+        let Some(counted) = &self.counted else { return };
+        if counted.timers.advance_idle(None).is_none() {
+            self.hart.shared.gate().wait_raised(flag::IRQ | flag::CONTROL | flag::PARK | flag::EXIT);
+        }
+        counted.timers.run_due();
+    }
+}

@@ -1,0 +1,378 @@
+//! The machine thread: sole owner of the machine's life. Takes requests from its queue, one at a time, and carries out
+//! what [`runstate`] says.
+//!
+//! ```text
+//!   queue ──► Lifecycle::apply ──► effects, in order ──┬─► harts, timers, devices
+//!                  ▲                                   ├─► published state and events
+//!                  └── reports, wakes that are due ◄───┘
+//!                      (all before the reply)
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use clock::TimerQueue;
+use runstate::{
+    DeviceRequest, Effect, Effects, EngineReport, GuestRequest, Lifecycle, ManagementRequest, Power, Refusal,
+    Request, WakeSource,
+};
+use vmcore::park::flag;
+use vmcore::{BootEntry, HsmState, Machine, PlaceError, SbiReturn, StartParams, mip};
+
+use crate::hart::{Doing, Hart};
+use crate::publish::{Publisher, Status};
+use crate::queue::{Message, Receiver};
+
+/// `SBI_ERR_FAILED`: what a request that led to nothing returns to the guest.
+const FAILED: i64 = -1;
+/// `SBI_ERR_DENIED`.
+const DENIED: i64 = -4;
+
+/// How long a guest that resets in a loop waits, at most, for clients that do not keep up.
+const RESET_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have caught up.
+const RESET_GLANCE: Duration = Duration::from_millis(10);
+
+/// A request of a hart that waits until clients have caught up.
+struct Deferred {
+    hart: u32,
+    epoch: u64,
+    request: GuestRequest,
+    until: Instant,
+}
+
+/// The machine thread's state.
+pub(crate) struct MachineThread {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) harts: Vec<Arc<Hart>>,
+    pub(crate) timers: Arc<TimerQueue>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) receiver: Receiver,
+    deferred: VecDeque<Deferred>,
+    exit: Option<i32>,
+}
+
+impl MachineThread {
+    pub(crate) fn new(
+        lifecycle: Lifecycle,
+        machine: Arc<dyn Machine>,
+        harts: Vec<Arc<Hart>>,
+        timers: Arc<TimerQueue>,
+        publisher: Arc<Publisher>,
+        receiver: Receiver,
+    ) -> Self {
+        Self { lifecycle, machine, harts, timers, publisher, receiver, deferred: VecDeque::new(), exit: None }
+    }
+
+    /// Puts harts and images into the state after power-on, held.
+    pub(crate) fn boot(&mut self) -> Result<(), PlaceError> {
+        self.park();
+        self.reset_machine()
+    }
+
+    /// The thread's body: returns the process's exit status when the machine ends.
+    pub(crate) fn run(mut self) -> i32 {
+        loop {
+            if let Some(code) = self.exit {
+                return code;
+            }
+            match self.next() {
+                Some(message) => self.handle(message),
+                // Every handle is gone: nobody can ever ask anything again.
+                None => return 0,
+            }
+        }
+    }
+
+    /// The next message. While requests are deferred it looks at those in between; while counted time has to jump because
+    /// no hart can execute, it jumps.
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            self.handle_deferred();
+            if self.exit.is_some() {
+                // The caller looks at `exit` before it handles anything more.
+                return Some(Message::Device);
+            }
+            if !self.deferred.is_empty() {
+                match self.receiver.messages.recv_timeout(RESET_GLANCE) {
+                    Ok(message) => return Some(message),
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                }
+            }
+            match self.receiver.messages.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.jump_asleep() => {}
+                Err(TryRecvError::Empty) => return self.receiver.messages.recv().ok(),
+            }
+        }
+    }
+
+    /// Counted time and the guest asleep: jumps to the next deadline that may wake it. Returns whether it did.
+    fn jump_asleep(&self) -> bool {
+        let asleep = self.lifecycle.is_live() && self.lifecycle.is_asleep();
+        if !asleep || self.timers.advance_idle(None).is_none() {
+            return false;
+        }
+        self.timers.run_due() > 0
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Management { request, reply } => {
+                let result = self.manage(request);
+                // The asker may be gone; what it asked for has happened all the same.
+                let _ = reply.send(result);
+            }
+            Message::Guest { hart, epoch, request } => self.guest(hart, epoch, request),
+            Message::Device => {
+                for (epoch, request) in self.receiver.take_device_requests() {
+                    self.device(epoch, request);
+                }
+            }
+            Message::Describe { hart, reply } => {
+                let _ = reply.send(self.describe(hart));
+            }
+        }
+    }
+
+    fn manage(&mut self, request: ManagementRequest) -> Result<(), Refusal> {
+        self.apply(Request::Management(request)).map(|_| ())
+    }
+
+    fn device(&mut self, epoch: u64, request: DeviceRequest) {
+        if let Err(refusal) = self.apply(request.at(epoch)) {
+            tracing::debug!(?request, %refusal, "a device's request was refused");
+        }
+    }
+
+    fn guest(&mut self, hart: u32, epoch: u64, request: GuestRequest) {
+        if is_reset(&request) && self.publisher.anyone_behind() {
+            let until = Instant::now() + RESET_PATIENCE;
+            self.deferred.push_back(Deferred { hart, epoch, request, until });
+        } else {
+            self.guest_now(hart, epoch, request);
+        }
+    }
+
+    fn guest_now(&mut self, hart: u32, epoch: u64, request: GuestRequest) {
+        let dropped = match self.apply(request.at(epoch)) {
+            Ok(dropped) => dropped,
+            Err(refusal) => {
+                tracing::debug!(?request, %refusal, "the guest's request was refused");
+                true
+            }
+        };
+        // Made before a reset or a load, or followed by one: the hart that asked is no more.
+        if epoch != self.lifecycle.epoch() {
+            return;
+        }
+        let goes_on = matches!(self.lifecycle.power(), Power::Awake) || dropped;
+        if let (true, Some(hart)) = (goes_on, self.hart(hart)) {
+            hart.answer(SbiReturn::error(if dropped { DENIED } else { FAILED }));
+        }
+    }
+
+    fn handle_deferred(&mut self) {
+        while let Some(first) = self.deferred.front() {
+            if self.exit.is_some() || (self.publisher.anyone_behind() && Instant::now() < first.until) {
+                return;
+            }
+            if let Some(Deferred { hart, epoch, request, .. }) = self.deferred.pop_front() {
+                self.guest_now(hart, epoch, request);
+            }
+        }
+    }
+
+    /// Applies a request and carries out everything that follows from it: its effects, the reports that they ask for,
+    /// and the wakes that they find due. Returns whether the request was dropped.
+    fn apply(&mut self, request: Request) -> Result<bool, Refusal> {
+        let outcome = self.lifecycle.apply(&request)?;
+        self.lifecycle = outcome.next;
+        let mut follow = VecDeque::new();
+        let mut result = self.carry_out(outcome.effects, &mut follow);
+        while let Some(request) = follow.pop_front() {
+            match self.lifecycle.apply(&request) {
+                Ok(outcome) => {
+                    self.lifecycle = outcome.next;
+                    let inner = self.carry_out(outcome.effects, &mut follow);
+                    result = result.and(inner);
+                }
+                // A report is never refused; a wake that comes too late is nobody's failure.
+                Err(refusal) => tracing::debug!(?request, %refusal, "a follow-up was refused"),
+            }
+        }
+        result.map(|()| outcome.dropped)
+    }
+
+    fn carry_out(&mut self, effects: Effects, follow: &mut VecDeque<Request>) -> Result<(), Refusal> {
+        for effect in effects {
+            self.step(effect, follow);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, effect: Effect, follow: &mut VecDeque<Request>) {
+        match effect {
+            Effect::PublishState => self.publish(None),
+            Effect::Emit(event) => self.publish(Some(event)),
+            // Freezing takes the timers' lock and waits for callbacks in flight, so it quiesces them too.
+            Effect::FreezeClock | Effect::QuiesceTimers => {
+                self.timers.freeze();
+            }
+            Effect::ThawClock => {
+                self.timers.thaw();
+            }
+            Effect::ParkHarts => self.park(),
+            Effect::UnparkHarts => self.unpark(),
+            Effect::UnparkOne { hart } => {
+                if let Some(hart) = self.hart(hart) {
+                    hart.shared.gate().lower(flag::PARK);
+                }
+            }
+            Effect::StopDevices => self.machine.devices().iter().rev().for_each(|device| device.stop()),
+            Effect::StartDevices => {
+                let mut due = None;
+                for device in self.machine.devices() {
+                    due = due.or(device.start());
+                }
+                let due = due.or_else(|| self.interrupt_for_sleeper());
+                follow.push_front(Request::Engine(EngineReport::DevicesStarted { due }));
+            }
+            Effect::Prepare => follow.push_front(Request::Engine(EngineReport::Prepared)),
+            Effect::SleepHart(sleep) => {
+                if let Some(hart) = self.hart(sleep.hart) {
+                    hart.shared.hsm_suspend();
+                }
+                self.timers.set_asleep(true);
+            }
+            Effect::SleepDevices => {
+                let mut due = Vec::new();
+                for device in self.machine.devices() {
+                    due.extend(device.sleep());
+                }
+                due.extend(self.interrupt_for_sleeper());
+                let epoch = self.lifecycle.epoch();
+                follow.extend(due.into_iter().map(|source| DeviceRequest::Wake(source).at(epoch)));
+            }
+            Effect::WakeHart(sleep) => {
+                self.timers.set_asleep(false);
+                if let Some(hart) = self.hart(sleep.hart) {
+                    hart.shared.force_start(StartParams { pc: sleep.resume_addr, opaque: sleep.opaque });
+                }
+            }
+            Effect::WakeDevices(_) => self.machine.devices().iter().for_each(|device| device.wake()),
+            Effect::ResetMachine => {
+                if let Err(error) = self.reset_machine() {
+                    tracing::error!(%error, "the machine cannot be brought back to power-on");
+                    follow.push_back(EngineReport::EffectFailed.into());
+                }
+            }
+            Effect::PressPowerButton => {
+                for device in self.machine.devices() {
+                    device.press_power_button();
+                }
+            }
+            Effect::Exit { code } => self.exit = Some(code),
+            // Disks, snapshots and migration come with their own issues: nothing to flush, no job to begin or cancel.
+            Effect::Flush | Effect::AdoptGuest | Effect::BeginJob(_) | Effect::CancelJob(_) => {}
+            Effect::CountForbiddenWake(source) => tracing::debug!(%source, "a wake was forbidden by policy"),
+        }
+    }
+
+    fn publish(&self, event: Option<runstate::Event>) {
+        self.publisher.publish(status(&self.lifecycle), event);
+    }
+
+    fn hart(&self, id: u32) -> Option<&Arc<Hart>> {
+        self.harts.get(usize::try_from(id).ok()?)
+    }
+
+    fn park(&self) {
+        for hart in &self.harts {
+            hart.shared.gate().raise(flag::PARK);
+        }
+        for hart in &self.harts {
+            hart.shared.gate().wait_outside();
+        }
+    }
+
+    fn unpark(&self) {
+        for hart in &self.harts {
+            hart.shared.gate().lower(flag::PARK);
+        }
+    }
+
+    /// The generic wake rule: the interrupt controller's output for the sleeping hart is asserted.
+    fn interrupt_for_sleeper(&self) -> Option<WakeSource> {
+        let sleep = self.lifecycle.power().sleep()?;
+        let hart = self.hart(sleep.hart)?;
+        let asserted =
+            hart.shared.hsm_state() == HsmState::Suspended && hart.shared.pending() & mip::SEIP != 0;
+        asserted.then_some(WakeSource::Interrupt { line: 0 })
+    }
+
+    /// Harts (parked) and devices to power-on, boot images copied anew.
+    fn reset_machine(&mut self) -> Result<(), PlaceError> {
+        for device in self.machine.devices() {
+            device.reset();
+        }
+        for hart in &self.harts {
+            let mut slot = hart.slot();
+            slot.vcpu.reset();
+            slot.doing = Doing::Stopped;
+            hart.shared.reset();
+        }
+        self.timers.set_asleep(false);
+        self.machine.harts().set_epoch(self.lifecycle.epoch());
+        match self.machine.place_images()? {
+            BootEntry::Supervisor { pc, device_tree } => {
+                if let Some(hart) = self.harts.first() {
+                    hart.shared.force_start(StartParams { pc, opaque: device_tree });
+                }
+            }
+            BootEntry::Machine { pc, device_tree, info } => {
+                for hart in &self.harts {
+                    let mut slot = hart.slot();
+                    slot.vcpu.start_machine(pc, device_tree, info);
+                    slot.doing = Doing::Runs;
+                    hart.shared.hsm_resume();
+                    drop(slot);
+                    hart.shared.gate().raise(flag::CONTROL);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a hart is. It is parked for the look; guest time goes on, as it would under a busy host.
+    fn describe(&self, hart: u32) -> Option<String> {
+        let hart = self.hart(hart)?;
+        let gate = hart.shared.gate();
+        let was_parked = gate.flags() & flag::PARK != 0;
+        gate.raise(flag::PARK);
+        gate.wait_outside();
+        let text = hart.slot().vcpu.describe();
+        if !was_parked {
+            gate.lower(flag::PARK);
+        }
+        Some(text)
+    }
+}
+
+fn is_reset(request: &GuestRequest) -> bool {
+    matches!(request, GuestRequest::Reset)
+}
+
+/// What is published of `lifecycle`.
+pub(crate) fn status(lifecycle: &Lifecycle) -> Status {
+    Status {
+        state: lifecycle.view(),
+        wakeup_supported: lifecycle.wakeup_supported(),
+        actions: lifecycle.actions(),
+    }
+}

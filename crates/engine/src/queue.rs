@@ -1,0 +1,103 @@
+//! The machine thread's queue: the one order that clients, guest and devices agree on.
+//!
+//! Posting never blocks. The queue is bounded by its sources: a monitor connection has one request under way, a hart has
+//! one (it executes nothing until that is answered), and a device's request that still waits is not queued twice.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use runstate::{DeviceRequest, GuestRequest, ManagementRequest, Refusal};
+use vmcore::{DevicePort, Harts};
+
+/// What the machine thread is asked.
+pub(crate) enum Message {
+    /// A request of management; the answer goes back when all its effects are carried out.
+    Management { request: ManagementRequest, reply: mpsc::SyncSender<Result<(), Refusal>> },
+    /// A request that the guest made on hart `hart`.
+    Guest { hart: u32, epoch: u64, request: GuestRequest },
+    /// There are requests in the devices' inbox.
+    Device,
+    /// Describe hart `hart`.
+    Describe { hart: u32, reply: mpsc::SyncSender<Option<String>> },
+}
+
+/// The posting end.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    messages: mpsc::Sender<Message>,
+    inbox: Arc<Inbox>,
+}
+
+/// The receiving end.
+pub(crate) struct Receiver {
+    pub(crate) messages: mpsc::Receiver<Message>,
+    inbox: Arc<Inbox>,
+}
+
+/// Device requests that wait, each at most once, with the epoch in which they were made.
+#[derive(Default)]
+struct Inbox {
+    waiting: Mutex<Vec<(u64, DeviceRequest)>>,
+}
+
+pub(crate) fn channel() -> (Sender, Receiver) {
+    let (sender, receiver) = mpsc::channel();
+    let inbox = Arc::new(Inbox::default());
+    (Sender { messages: sender, inbox: Arc::clone(&inbox) }, Receiver { messages: receiver, inbox })
+}
+
+impl Sender {
+    /// Posts a request of management. Returns whether the machine thread is still there.
+    pub(crate) fn post(&self, message: Message) -> bool {
+        self.messages.send(message).is_ok()
+    }
+
+    pub(crate) fn post_guest(&self, hart: u32, epoch: u64, request: GuestRequest) {
+        self.post(Message::Guest { hart, epoch, request });
+    }
+
+    pub(crate) fn post_device(&self, epoch: u64, request: DeviceRequest) {
+        let mut waiting = self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.contains(&(epoch, request)) {
+            return;
+        }
+        waiting.push((epoch, request));
+        let first = waiting.len() == 1;
+        drop(waiting);
+        if first {
+            self.post(Message::Device);
+        }
+    }
+}
+
+impl Receiver {
+    /// Takes the device requests that wait, in the order in which they were posted.
+    pub(crate) fn take_device_requests(&self) -> Vec<(u64, DeviceRequest)> {
+        std::mem::take(&mut *self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The devices' way to the machine thread. Made before the machine is, because devices are built with it.
+pub struct Port {
+    sender: Sender,
+    harts: OnceLock<Harts>,
+}
+
+impl Port {
+    pub(crate) fn new(sender: Sender) -> Arc<Self> {
+        Arc::new(Self { sender, harts: OnceLock::new() })
+    }
+
+    /// From here on requests carry the epoch of this machine.
+    pub(crate) fn connect(&self, harts: &Harts) {
+        // A second machine on the same port would be a bug in the caller; the first one stays.
+        let _ = self.harts.set(harts.clone());
+    }
+}
+
+impl DevicePort for Port {
+    fn post(&self, request: DeviceRequest) {
+        let epoch = self.harts.get().map_or(0, Harts::epoch);
+        self.sender.post_device(epoch, request);
+    }
+}
