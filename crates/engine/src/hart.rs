@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{CountedSource, TimerQueue};
-use runstate::{DeviceRequest, Fault, GuestRequest, WakeSource};
+use runstate::{DeviceRequest, Fault, GuestRequest};
 use vmcore::park::flag;
-use vmcore::{Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu, mip};
+use vmcore::{Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu};
 
 use crate::queue::Sender;
 
@@ -161,17 +161,7 @@ impl HartThread {
                 }
                 if self.counted.is_some() { Next::Idle } else { Next::Sleep(flag::IRQ) }
             }
-            Doing::Stopped => Next::Sleep(0),
-            Doing::AwaitsAnswer { .. } => {
-                shared.gate().take(flag::IRQ);
-                // Asleep: the interrupt controller's output wakes the machine, as the hardware's would. The machine asks
-                // once more itself when the sleep begins, so an interrupt from before that is not lost.
-                if shared.hsm_state() == HsmState::Suspended && shared.pending() & mip::SEIP != 0 {
-                    let wake = DeviceRequest::Wake(WakeSource::Interrupt { line: 0 });
-                    self.queue.post_device(self.harts.epoch(), wake);
-                }
-                Next::Sleep(flag::IRQ)
-            }
+            Doing::Stopped | Doing::AwaitsAnswer { .. } => Next::Sleep(0),
         }
     }
 

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use clock::TimerQueue;
 use runstate::{
     DeviceRequest, Effect, Effects, EngineReport, GuestRequest, Lifecycle, ManagementRequest, Power, Refusal,
-    Request, WakeSource,
+    Request,
 };
 use vmcore::park::flag;
-use vmcore::{BootEntry, HsmState, Machine, PlaceError, SbiReturn, StartParams, mip};
+use vmcore::{BootEntry, Machine, PlaceError, SbiReturn, StartParams};
 
 use crate::hart::{Doing, Hart};
 use crate::publish::{Publisher, Status};
@@ -240,7 +240,6 @@ impl MachineThread {
                 for device in self.machine.devices() {
                     due = due.or(device.start());
                 }
-                let due = due.or_else(|| self.interrupt_for_sleeper());
                 follow.push_front(Request::Engine(EngineReport::DevicesStarted { due }));
             }
             Effect::Prepare => follow.push_front(Request::Engine(EngineReport::Prepared)),
@@ -255,7 +254,6 @@ impl MachineThread {
                 for device in self.machine.devices() {
                     due.extend(device.sleep());
                 }
-                due.extend(self.interrupt_for_sleeper());
                 let epoch = self.lifecycle.epoch();
                 follow.extend(due.into_iter().map(|source| DeviceRequest::Wake(source).at(epoch)));
             }
@@ -305,15 +303,6 @@ impl MachineThread {
         for hart in &self.harts {
             hart.shared.gate().lower(flag::PARK);
         }
-    }
-
-    /// The generic wake rule: the interrupt controller's output for the sleeping hart is asserted.
-    fn interrupt_for_sleeper(&self) -> Option<WakeSource> {
-        let sleep = self.lifecycle.power().sleep()?;
-        let hart = self.hart(sleep.hart)?;
-        let asserted =
-            hart.shared.hsm_state() == HsmState::Suspended && hart.shared.pending() & mip::SEIP != 0;
-        asserted.then_some(WakeSource::Interrupt { line: 0 })
     }
 
     /// Harts (parked) and devices to power-on, boot images copied anew.

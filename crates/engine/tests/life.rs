@@ -5,7 +5,6 @@ mod support;
 
 use runstate::{GuestRequest, ManagementRequest as Ask, RunState, ShutdownCause, WakeSource};
 use support::World;
-use vmcore::mip;
 use vmcore::testing::Step;
 
 const RESUME_ADDR: u64 = 0x8040_0000;
@@ -74,21 +73,22 @@ fn a_live_sleeping_machine_that_is_reset_runs_on() {
 }
 
 #[test]
-fn an_interrupt_at_the_sleeping_hart_wakes_the_machine() {
+fn a_device_wakes_a_sleeping_machine() {
     let world = World::running(1);
     world.fall_asleep();
-    world.hart(0).set_pending(mip::SEIP, true);
+    world.device_wakes();
     world.sees("WAKEUP running");
     world.hart_runs(0);
 }
 
 #[test]
-fn an_interrupt_from_before_the_sleep_wakes_it_at_once() {
+fn a_wake_of_a_guest_that_is_awake_is_not_kept() {
     let world = World::running(1);
-    world.hart(0).set_pending(mip::SEIP, true);
-    world.scripts[0].then(Step::Ecall(world.suspend()));
-    world.sees("WAKEUP running");
-    world.saw(&["SUSPEND suspended", "WAKEUP running"]);
+    world.device_wakes();
+    world.fall_asleep();
+    world.ask(Ask::Stop);
+    world.ask(Ask::Cont);
+    world.saw(&["STOP paused", "RESUME suspended", "SUSPEND suspended"]);
 }
 
 #[test]
@@ -115,14 +115,23 @@ fn a_wake_that_fell_due_while_stopped_is_delivered_once_after_cont() {
 }
 
 #[test]
-fn an_interrupt_that_comes_while_stopped_asleep_wakes_after_cont() {
+fn a_wake_that_is_handled_while_stopped_is_latched_until_cont_and_a_reset_forgets_it() {
     let world = World::running(1);
     world.fall_asleep();
     world.ask(Ask::Stop);
-    world.hart(0).set_pending(mip::SEIP, true);
+    world.device_wakes();
     world.saw(&["STOP paused"]);
     world.ask(Ask::Cont);
     world.saw(&["RESUME suspended", "WAKEUP running"]);
+
+    world.hart_runs(0);
+    world.scripts[0].then(Step::Ecall(world.suspend()));
+    world.sees("SUSPEND suspended");
+    world.ask(Ask::Stop);
+    world.device_wakes();
+    world.ask(Ask::SystemReset);
+    world.ask(Ask::Cont);
+    world.saw(&["SUSPEND suspended", "STOP paused", "RESET prelaunch", "RESUME running"]);
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use clock::{GuestClock, TestClock, TimerQueue};
-use engine::{Builder, Engine, EngineConfig, Status, Subscriber, TimedEvent};
-use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep};
+use engine::{Builder, Engine, EngineConfig, Port, Status, Subscriber, TimedEvent};
+use runstate::{
+    Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep, WakeSource,
+};
 use vmcore::testing::{FakeMachine, Script, Step};
-use vmcore::{HartShared, Machine, StartParams};
+use vmcore::{DevicePort, HartShared, Machine, StartParams};
 
 /// Long enough for any host: a test that runs into it has found a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,6 +57,7 @@ pub struct World {
     pub scripts: Vec<Script>,
     pub host: TestClock,
     pub clock: Arc<GuestClock>,
+    port: Arc<Port>,
     recorder: Arc<Recorder>,
 }
 
@@ -73,10 +76,12 @@ impl World {
             counted: None,
             hart_nice: None,
         };
-        let engine = Builder::new().start(config).unwrap();
+        let builder = Builder::new();
+        let port = builder.port();
+        let engine = builder.start(config).unwrap();
         let recorder = Arc::new(Recorder::default());
         engine.subscribe(Arc::clone(&recorder) as Arc<dyn Subscriber>);
-        Self { engine, machine, scripts, host, clock, recorder }
+        Self { engine, machine, scripts, host, clock, port, recorder }
     }
 
     pub fn running(harts: u32) -> Self {
@@ -138,6 +143,12 @@ impl World {
         self.scripts[0].then(Step::Ecall(self.suspend()));
         self.sees("SUSPEND suspended");
         self.saw(&["SUSPEND suspended"]);
+    }
+
+    /// A device posts a wake; returns when the machine has handled it, which it does before any later request.
+    pub fn device_wakes(&self) {
+        self.port.post(DeviceRequest::Wake(WakeSource::Rtc(0)));
+        self.describe(0);
     }
 
     pub fn start_second_hart(&self) {
