@@ -58,14 +58,14 @@ impl Step {
                     .replace(|hold| hold.owner.kind() == HoldKind::Power, Hold::of(Owner::Manager));
             }
         }
-        self.adopt(saved);
         for hold in saved.holds().iter().filter(|hold| hold.owner.kind() == HoldKind::Power) {
             self.value.holds.add(*hold);
         }
+        self.adopt(saved);
         self.end_job(JobEnd { wake, ..JobEnd::default() });
     }
 
-    /// Takes over what belongs to the guest. Holds are the caller's business.
+    /// Takes over what belongs to the guest, once the caller has seen to the holds.
     fn adopt(&mut self, saved: &SavedLifecycle) {
         self.value.power = saved.power;
         self.value.latched = saved.latched;
@@ -76,6 +76,7 @@ impl Step {
         {
             self.value.exit_code = exit_code;
         }
+        self.publish();
     }
 
     fn background_end(&mut self, ok: bool, captured: bool, cancelling: bool) -> Result<(), Refusal> {

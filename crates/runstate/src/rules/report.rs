@@ -69,22 +69,18 @@ impl Step {
         self.emit_status(lift.tail);
     }
 
-    /// No way back: the machine is broken. A lift under way ends here, with the word that it owed.
+    /// No way back: the machine is broken, from wherever it was. A lift under way ends here, with the word that it owed.
     fn effect_failed(&mut self, phase: Phase) {
         self.value.phase = Phase::Settled;
-        let tail = match phase {
-            Phase::Settled => None,
-            Phase::Preparing(lift) => {
-                if lift.takes == Takes::Job {
-                    self.drop_job(lift.job);
-                }
-                lift.tail
-            }
-            Phase::Starting(lift) => lift.tail,
-        };
         if !self.value.needs_reset() {
             self.break_down(Fault::Effect);
         }
-        self.emit_status(tail);
+        if let Phase::Preparing(lift) | Phase::Starting(lift) = phase {
+            if lift.takes == Takes::Job && self.value.holds.has_kind(HoldKind::Job) {
+                self.drop_job(lift.job);
+                self.publish();
+            }
+            self.emit_status(lift.tail);
+        }
     }
 }

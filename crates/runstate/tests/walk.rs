@@ -1,0 +1,405 @@
+//! The exhaustive walk: every reachable value under every request, with every answer an engine could give.
+//!
+//! The space is made finite by leaving the epoch out and by sorting holds whose order nothing can ever tell: behind the
+//! earliest hold that never goes by itself, only the set matters. Actions are fixed for each walk; several are made.
+//!
+//! A small picture of the engine (clock, harts, devices) is derived from each value, and the effects are carried out on
+//! the picture of the old value: it must become the picture of the new one.
+
+mod common;
+
+use common::*;
+use runstate::*;
+use std::collections::{HashSet, VecDeque};
+
+/// What the engine's side looks like while the value is `life`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Picture {
+    /// RESUME was told last, not STOP.
+    resumed: bool,
+    clock: bool,
+    devices: bool,
+    harts: bool,
+}
+
+impl Picture {
+    fn of(life: &Lifecycle) -> Picture {
+        let settled = life.phase() == Phase::Settled;
+        let live = life.is_live();
+        Picture { resumed: live, clock: live && settled, devices: live, harts: life.executes() }
+    }
+
+    /// Carries out the effects, asserting what must never happen on the way.
+    fn carry_out(mut self, effects: &[Effect]) -> Picture {
+        let mut flushed_or_told = false;
+        for effect in effects {
+            match effect {
+                Effect::FreezeClock => self.clock = false,
+                Effect::ThawClock => {
+                    assert!(!self.clock, "thawed twice");
+                    assert!(self.devices, "thawed before the devices started");
+                    self.clock = true;
+                }
+                Effect::ParkHarts => self.harts = false,
+                Effect::SleepHart(_) => self.harts = false,
+                Effect::UnparkHarts | Effect::UnparkOne { .. } => {
+                    assert!(self.clock && self.devices, "harts go before clock or devices");
+                    self.harts = true;
+                }
+                Effect::StopDevices => {
+                    assert!(self.devices, "stopped twice");
+                    assert!(!self.clock && !self.harts, "devices stop before clock and harts");
+                    self.devices = false;
+                }
+                Effect::StartDevices => {
+                    assert!(!self.devices, "started twice");
+                    self.devices = true;
+                }
+                Effect::Emit(Event::Stop) => {
+                    assert!(self.resumed, "STOP after STOP");
+                    assert!(!self.clock && !self.harts && !self.devices, "STOP before the machine stands");
+                    self.resumed = false;
+                }
+                Effect::Emit(Event::Resume) => {
+                    assert!(!self.resumed, "RESUME after RESUME");
+                    assert!(!self.clock && !self.harts && !self.devices, "RESUME after something moved");
+                    self.resumed = true;
+                }
+                Effect::ResetMachine => assert!(!self.harts, "reset under running harts"),
+                Effect::Prepare => assert!(!flushed_or_told || !self.resumed),
+                Effect::Exit { .. } => {
+                    assert!(!self.clock && !self.harts && !self.devices, "exit while moving")
+                }
+                _ => {}
+            }
+            flushed_or_told |= matches!(effect, Effect::Emit(_));
+        }
+        self
+    }
+}
+
+/// Everything that can be asked, but for `set-action` and stale requests.
+fn requests(epoch: Epoch) -> Vec<Request> {
+    let managed = [
+        M::Stop,
+        M::Cont,
+        M::SystemWakeup,
+        M::SystemReset,
+        M::SystemPowerdown,
+        QUIT,
+        M::InjectNmi,
+        M::DumpStart { detached: false },
+        M::DumpStart { detached: true },
+        M::SaveStart,
+        M::LoadStart { keep_asleep: false },
+        M::LoadStart { keep_asleep: true },
+        M::BackgroundStart,
+        M::MigrateStart,
+        M::MigrateCancel,
+        M::MigrateIncoming,
+        M::DebugInterrupt,
+        M::DebugContinue,
+        M::DebugStep { hart: 0 },
+        M::DebugDetach,
+        M::DebugLost,
+    ];
+    let guest = [
+        G::Suspend(SLEEP),
+        POWER_OFF,
+        G::ShutDown { cause: ShutdownCause::GuestPanic, exit_code: 7 },
+        G::Reset,
+        G::Panic,
+        G::CrashLoaded,
+        G::PvShutdown,
+        G::DebugStop,
+    ];
+    let device = [
+        D::Wake(ALARM),
+        D::Wake(WakeSource::Interrupt { line: 9 }),
+        D::Watchdog,
+        D::IoError { device: DISK },
+        BROKEN,
+    ];
+    let mut jobs = vec![
+        J::DumpEnd { ok: true },
+        J::SaveEnd,
+        J::LoadFailed,
+        J::BackgroundCaptured,
+        J::BackgroundEnd { ok: true },
+        J::BackgroundEnd { ok: false },
+        J::Announce(MigrationStatus::Active),
+        J::SwitchOver,
+        J::Seal,
+        J::Commit { postcopy: false },
+        J::Commit { postcopy: true },
+        J::OutgoingDone,
+        J::OutgoingFailed,
+        J::LinkLost,
+        J::IncomingDone,
+        J::IncomingFailed { exit: false },
+        J::IncomingFailed { exit: true },
+    ];
+    for saved in travellers() {
+        jobs.push(J::LoadDone { saved });
+        jobs.push(J::IncomingLoaded { saved, postcopy: false });
+        jobs.push(J::IncomingLoaded { saved, postcopy: true });
+    }
+    let reports = [
+        EngineReport::Prepared,
+        EngineReport::PrepareFailed,
+        EngineReport::DevicesStarted { due: None },
+        EngineReport::DevicesStarted { due: Some(ALARM) },
+        EngineReport::EffectFailed,
+    ];
+    let mut all: Vec<Request> = managed.into_iter().map(Request::from).collect();
+    all.extend(guest.into_iter().map(|request| request.at(epoch)));
+    all.extend(device.into_iter().map(|request| request.at(epoch)));
+    all.extend(jobs.into_iter().map(Request::from));
+    all.extend(reports.into_iter().map(Request::from));
+    all
+}
+
+/// Saved values of every kind of power, live and held, with a wake and a reset to come.
+fn travellers() -> Vec<SavedLifecycle> {
+    let stopped_asleep = Machine::asleep().after(M::Stop);
+    let pending = switched_over(Machine::running()).after(J::Seal).after(M::SystemReset);
+    vec![
+        saved(&Machine::running()),
+        saved(&Machine::held()),
+        saved(&Machine::running().after(M::Stop)),
+        saved(&Machine::asleep()),
+        saved(&stopped_asleep),
+        saved(&stopped_asleep.after(D::Wake(ALARM))),
+        saved(&Machine::no_shutdown().after(POWER_OFF)),
+        saved(&Machine::running().after(BROKEN)),
+        saved(&pending),
+    ]
+}
+
+/// All of a value but its epoch and what each walk fixes.
+type Key = (Power, Holds, Option<WakeSource>, Option<ShutdownCause>, Option<Job>, Phase, i32, bool);
+
+/// The same for all values that nothing can tell apart.
+fn key(life: &Lifecycle) -> Key {
+    let goes_alone = |hold: &Hold| hold.owner == Owner::Debugger || hold.owner.kind() == HoldKind::Job;
+    let ranked = |hold: &Hold| hold.owner.kind() == HoldKind::Power || hold.owner == Owner::Moved;
+    let mut order = *life.holds();
+    if order.len() > 1 {
+        let mut holds = order.as_slice().to_vec();
+        holds.sort_by_key(ranked);
+        let shown = holds.iter().filter(|hold| !ranked(hold)).count();
+        let fixed = holds[..shown].iter().position(|hold| !goes_alone(hold)).map_or(shown, |at| at + 1);
+        holds[fixed..].sort_by_key(|hold| hold.owner);
+        order = Holds::new();
+        for hold in holds {
+            order.add(hold);
+        }
+    }
+    let (power, latched, pending) = (life.power(), life.latched(), life.pending_reset());
+    (power, order, latched, pending, life.job(), life.phase(), life.exit_code(), life.is_exiting())
+}
+
+fn is_exit(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Exit { .. }))
+}
+
+fn check_value(life: &Lifecycle) {
+    life.check().expect("consistent");
+    assert_eq!(life.is_live(), life.holds().is_empty());
+    if !life.is_exiting() {
+        assert_eq!(life.view().is_live(), life.is_live());
+    }
+    assert_eq!(life.needs_reset(), life.holds().has(Owner::Off) || life.holds().has(Owner::Fault));
+    assert!(life.latched().is_none() || life.is_asleep());
+    assert!(life.holds().iter().filter(|hold| hold.owner.kind() == HoldKind::Job).count() <= 1);
+    // Nothing ever sleeps live on a wake that waits.
+    assert!(life.latched().is_none() || !life.is_live() || life.phase() != Phase::Settled);
+}
+
+fn check_step(life: &Lifecycle, request: &Request, outcome: &Outcome) {
+    let Outcome { next, effects, dropped } = outcome;
+    check_value(next);
+    if *dropped {
+        assert!(effects.is_empty() && next == life);
+    }
+    // Reports are asked for last, and exactly while the value waits for one.
+    for (at, effect) in effects.iter().enumerate() {
+        assert!(!effect.awaits_report() || at + 1 == effects.len());
+    }
+    if next.phase() != life.phase() {
+        assert_eq!(effects.awaits_report(), next.awaits_report());
+    }
+    // The engine's side follows.
+    let picture = Picture::of(life).carry_out(effects);
+    if is_exit(effects) {
+        assert!(next.is_exiting() && picture.resumed == life.is_live(), "no STOP at exit");
+    } else {
+        assert_eq!(picture, Picture::of(next));
+    }
+    // What queries show never changes in silence, and is there before the event that tells of it.
+    let shown = |life: &Lifecycle| (life.view(), life.power(), *life.holds(), life.latched(), life.actions());
+    let published = effects.iter().position(|effect| *effect == Effect::PublishState);
+    if shown(life) != shown(next) {
+        assert!(published.is_some(), "changed in silence: {request:?} on {life:?} gave {outcome:?}");
+    }
+    for (at, effect) in effects.iter().enumerate() {
+        if let Effect::Emit(Event::Stop | Event::Resume | Event::Wakeup | Event::Reset { .. }) = effect {
+            assert!(published.is_some_and(|published| published < at), "told before it was published");
+        }
+    }
+    // A wake is delivered exactly when it is told, and only by a live machine.
+    let woken = effects.iter().filter(|effect| matches!(effect, Effect::WakeHart(_))).count();
+    assert_eq!(woken, effects.events().filter(|event| *event == Event::Wakeup).count());
+    assert!(woken == 0 || (woken == 1 && life.is_live() && life.is_asleep() && next.power() == Power::Awake));
+    // A latched wake goes by being delivered, by a reset, a load, a power-off or a breakdown; never otherwise.
+    if life.latched().is_some() && next.latched().is_none() {
+        let replaced = effects.contains(&Effect::AdoptGuest) || next.epoch() != life.epoch();
+        assert!(woken == 1 || replaced || next.needs_reset(), "a wake was lost");
+    }
+    check_reset(life, next, effects);
+    check_job(life, request, next, effects);
+}
+
+fn check_reset(life: &Lifecycle, next: &Lifecycle, effects: &Effects) {
+    if effects.events().any(|event| matches!(event, Event::Reset { .. })) {
+        assert_eq!(next.power(), Power::Awake);
+        assert!(next.epoch() > life.epoch() && next.latched().is_none());
+        let waits = next.holds().has(Owner::Incoming);
+        let left = |hold: &Hold| hold.owner == Owner::Boot || hold.owner.kind() == HoldKind::Job || waits;
+        assert!(next.holds().iter().all(left), "a reset left {:?}", next.holds());
+    }
+}
+
+fn check_job(life: &Lifecycle, request: &Request, next: &Lifecycle, effects: &Effects) {
+    let committed = matches!(life.job(), Some(Job::Outgoing { stage: OutgoingStage::Committed { .. }, .. }));
+    if committed && matches!(request, Request::Migration(_)) {
+        assert_eq!(life.is_live(), next.is_live(), "the job lifted after COMMIT");
+        assert!(!effects.awaits_report(), "the job lifts after COMMIT");
+    }
+    // Only these may take away a manager's hold.
+    if life.holds().has(Owner::Manager) && !next.holds().has(Owner::Manager) {
+        let by_word = matches!(
+            request,
+            Request::Management(M::Cont | M::DebugContinue | M::DebugStep { .. } | M::DebugDetach)
+                | Request::Engine(EngineReport::Prepared)
+        );
+        assert!(by_word || next.epoch() != life.epoch(), "{request:?} lifted a manager's stop");
+    }
+}
+
+struct Count {
+    values: usize,
+    requests: usize,
+    refusals: usize,
+}
+
+fn walk(starts: Vec<Lifecycle>) -> Count {
+    let mut seen: HashSet<Key> = starts.iter().map(key).collect();
+    let mut queue: VecDeque<Lifecycle> = starts.into();
+    let mut asked = requests(0);
+    let mut count = Count { values: 0, requests: 0, refusals: 0 };
+    while let Some(life) = queue.pop_front() {
+        check_value(&life);
+        count.values += 1;
+        for request in &mut asked {
+            count.requests += 1;
+            stamp(request, life.epoch());
+            match life.apply(request) {
+                Ok(outcome) => {
+                    check_step(&life, request, &outcome);
+                    if outcome.next != life && seen.insert(key(&outcome.next)) {
+                        queue.push_back(outcome.next);
+                    }
+                }
+                Err(_) => count.refusals += 1,
+            }
+            if stamp(request, life.epoch() + 1) {
+                count.requests += 1;
+                let outcome = life.apply(request).expect("what is stale is dropped, not refused");
+                assert!(outcome.dropped && outcome.effects.is_empty() && outcome.next == life);
+            }
+        }
+        check_actions(&life);
+        check_reset_reachable(&life);
+    }
+    count
+}
+
+/// Gives a guest's or device's request another epoch. Says whether it is one.
+fn stamp(request: &mut Request, now: Epoch) -> bool {
+    match request {
+        Request::Guest(Stamped { epoch, .. }) | Request::Device(Stamped { epoch, .. }) => *epoch = now,
+        _ => return false,
+    }
+    true
+}
+
+/// `set-action` changes the actions and nothing else, at any time.
+fn check_actions(life: &Lifecycle) {
+    if life.is_exiting() || life.awaits_report() {
+        return;
+    }
+    let change = ActionChange { watchdog: Some(WatchdogAction::Debug), ..ActionChange::default() };
+    let outcome = life.apply(&M::SetActions(change).into()).expect("never refused");
+    let back = ActionChange { watchdog: Some(life.actions().watchdog), ..ActionChange::default() };
+    assert_eq!(outcome.next.apply(&M::SetActions(back).into()).expect("never refused").next, *life);
+}
+
+/// A reset is never refused, and unless a job delays it or it means shutdown it happens.
+fn check_reset_reachable(life: &Lifecycle) {
+    if life.is_exiting() || life.awaits_report() {
+        return;
+    }
+    let outcome = life.apply(&M::SystemReset.into()).expect("a reset is never refused");
+    let happened = outcome.effects.events().any(|event| matches!(event, Event::Reset { .. }));
+    let shut_down = life.actions().reboot == RebootAction::Shutdown;
+    assert!(happened || shut_down || outcome.next.pending_reset().is_some());
+}
+
+fn starts(actions: Actions, wake_policy: WakePolicy, wakeup_supported: bool) -> Vec<Lifecycle> {
+    let config = Config { actions, wake_policy, wakeup_supported, ..Config::default() };
+    let incoming = Config { incoming: true, ..config };
+    [config, incoming, Config { autostart: false, ..incoming }].map(Lifecycle::new).to_vec()
+}
+
+fn walk_and_tell(what: &str, starts: Vec<Lifecycle>) {
+    let Count { values, requests, refusals } = walk(starts);
+    println!("{what}: {values} values, {requests} requests, {refusals} of them refused");
+    assert!(values > 1000, "the walk did not get far");
+}
+
+#[test]
+fn default_actions() {
+    walk_and_tell("default actions", starts(Actions::default(), WakePolicy::ALL, true));
+}
+
+#[test]
+fn everything_pauses() {
+    let actions = Actions {
+        reboot: RebootAction::Reset,
+        shutdown: ShutdownAction::Pause,
+        panic: PanicAction::Pause,
+        watchdog: WatchdogAction::Pause,
+    };
+    walk_and_tell("everything pauses", starts(actions, WakePolicy::ALL, true));
+}
+
+#[test]
+fn reset_means_off() {
+    let actions = Actions {
+        reboot: RebootAction::Shutdown,
+        shutdown: ShutdownAction::Pause,
+        panic: PanicAction::ExitFailure,
+        watchdog: WatchdogAction::Shutdown,
+    };
+    walk_and_tell("reset means off", starts(actions, WakePolicy::ALL, true));
+}
+
+#[test]
+fn wakes_forbidden_or_no_suspend() {
+    let none = WakePolicy { rtc: false, interrupt: false, power_button: false, device: false };
+    let actions =
+        Actions { panic: PanicAction::None, watchdog: WatchdogAction::Poweroff, ..Actions::default() };
+    walk_and_tell("wakes forbidden", starts(actions, none, true));
+    walk_and_tell("no suspend", starts(actions, WakePolicy::ALL, false));
+}
