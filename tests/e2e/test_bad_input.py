@@ -83,7 +83,6 @@ class CommandLine(unittest.TestCase):
 
     def test_sizes_and_counts(self):
         self.refused("-m", "1M")
-        self.refused("-m", "0")
         self.refused("-m", "many")
         self.refused("-m", "16777216T")
         self.refused("-smp", "0")

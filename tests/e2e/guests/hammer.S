@@ -18,9 +18,9 @@ _start:
     .word   0
 
 entry:
-    la      t0, skip
+    lla     t0, skip
     csrw    stvec, t0
-    la      s0, windows
+    lla     s0, windows
     li      s1, 0x9e3779b97f4a7c15
 next_window:
     ld      s2, 0(s0)               /* base */
@@ -63,7 +63,7 @@ done:
     li      t1, 0x07
     sb      t1, 2(t0)
     sb      zero, 4(t0)
-    la      a0, text
+    lla     a0, text
 1:  lbu     a1, 0(a0)
     beqz    a1, 2f
 3:  lbu     t1, 5(t0)
