@@ -1,0 +1,107 @@
+//! `-device` and `-object`, as `key=value` lists or as JSON.
+
+use super::error::ValueError;
+use super::options::{Builder, Object, RngSource};
+use backends::keyval::{KeyValError, KeyVals};
+use serde_json::Value;
+
+/// Devices of QEMU's `virt` machine that we do not have yet.
+const LATER: [&str; 12] = [
+    "virtio-blk-device",
+    "virtio-net-device",
+    "virtio-serial-device",
+    "virtio-scsi-device",
+    "virtio-balloon-device",
+    "virtio-keyboard-device",
+    "virtio-gpu-device",
+    "vhost-vsock-device",
+    "virtserialport",
+    "virtconsole",
+    "scsi-hd",
+    "loader",
+];
+
+/// The list of either spelling.
+fn list(value: &str, implied: &str) -> Result<KeyVals, ValueError> {
+    if !value.starts_with('{') {
+        return Ok(KeyVals::parse(value, Some(implied))?);
+    }
+    let Value::Object(members) = serde_json::from_str(value)? else {
+        return Err(ValueError::JsonShape);
+    };
+    let mut text = Vec::new();
+    for (key, member) in members {
+        let member = match member {
+            Value::String(string) => string.replace(',', ",,"),
+            Value::Bool(on) => if on { "on" } else { "off" }.to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return Err(ValueError::JsonShape),
+        };
+        if key.contains([',', '=']) {
+            return Err(KeyValError::Unknown(key).into());
+        }
+        text.push(format!("{key}={member}"));
+    }
+    Ok(KeyVals::parse(&text.join(","), None)?)
+}
+
+/// `-object`.
+pub(super) fn object(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
+    let mut list = list(value, "qom-type")?;
+    let kind = list.require("qom-type")?;
+    let id = list.require("id")?;
+    let object = match kind.as_str() {
+        "memory-backend-ram" => {
+            let size = list.take_size("size", 1)?.ok_or(KeyValError::Missing("size"))?;
+            // How the host keeps the memory is ours to choose.
+            for hint in ["share", "prealloc", "dump", "merge", "reserve"] {
+                list.take_bool(hint)?;
+            }
+            list.finish()?;
+            Object::Memory(size)
+        }
+        "rng-random" => {
+            let file = list.take("filename").unwrap_or_else(|| "/dev/urandom".to_owned());
+            list.finish()?;
+            Object::Rng(RngSource::File(file.into()))
+        }
+        "rng-builtin" => {
+            list.finish()?;
+            Object::Rng(RngSource::Builtin)
+        }
+        "secret" => Object::Ignored,
+        "memory-backend-file"
+        | "memory-backend-memfd"
+        | "iothread"
+        | "throttle-group"
+        | "rng-egd"
+        | "tls-creds-x509"
+        | "filter-dump" => return Err(ValueError::UnsupportedValue(kind)),
+        _ => return Err(KeyValError::BadValue { key: "qom-type".into(), value: kind }.into()),
+    };
+    match builder.objects.insert(id.clone(), object) {
+        Some(_) => Err(ValueError::DuplicateId { id, kind: "object" }),
+        None => Ok(()),
+    }
+}
+
+/// `-device`.
+pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
+    let mut list = list(value, "driver")?;
+    let driver = list.require("driver")?;
+    match driver.as_str() {
+        "help" | "?" => {
+            builder.print = Some("name \"virtio-rng-device\", bus virtio-bus\n".to_owned());
+            return Ok(());
+        }
+        "virtio-rng-device" => {}
+        later if LATER.contains(&later) || later.ends_with("-pci") => {
+            return Err(ValueError::UnsupportedValue(driver));
+        }
+        _ => return Err(ValueError::DeviceModel(driver)),
+    }
+    builder.rngs.push(list.take("rng"));
+    list.take("id");
+    let unknown = list.rest().next().map(|(name, _)| name.to_owned());
+    unknown.map_or(Ok(()), |name| Err(ValueError::NoSuchProperty { class: "virtio-rng-device", name }))
+}

@@ -1,0 +1,139 @@
+//! What several options say together: defaults, and references from one to another.
+
+use super::error::SetupError;
+use super::machine::choose_accel;
+use super::options::{BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp};
+use backends::{CharKind, CharSpec};
+use runstate::Actions;
+use std::collections::BTreeSet;
+
+/// How many harts the `virt` machine can have: as many as the memory map of its interrupt controllers was made for and
+/// tests have seen, fewer than QEMU's 512.
+pub const MAX_CPUS: u32 = 64;
+/// QEMU's default for this machine.
+const DEFAULT_MEMORY: u64 = 128 << 20;
+
+/// Applies defaults and resolves references.
+pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
+    check_boot(&builder.boot)?;
+    let smp = builder.smp.unwrap_or(Smp { cpus: 1, maxcpus: 1, sockets: 1, cores: 1, threads: 1 });
+    if builder.icount.is_some() && smp.cpus > 1 {
+        return Err(SetupError::IcountSmp(smp.cpus));
+    }
+    let memory = memory(&builder)?;
+    let rngs = builder.rngs.iter().map(|id| rng(&builder, id.as_deref())).collect::<Result<_, _>>()?;
+    let serials = serials(&mut builder)?;
+    check_consoles(&builder, &serials)?;
+    choose_accel(&builder.accels, &mut builder.warnings)?;
+    let machine = MachineOptions {
+        kind: builder.machine.kind,
+        dumpdtb: builder.machine.dumpdtb,
+        suspend: builder.machine.suspend.unwrap_or(true),
+        aclint: builder.machine.aclint.unwrap_or(true),
+        wakeup_rtc: builder.machine.wakeup_rtc.unwrap_or(true),
+    };
+    Ok(Options {
+        name: builder.name,
+        uuid: builder.uuid,
+        machine,
+        cpu: builder.cpu,
+        cpu_properties: builder.cpu_properties,
+        smp,
+        memory,
+        boot: builder.boot,
+        start_stopped: builder.start_stopped,
+        actions: Actions::default().with(builder.actions),
+        pidfile: builder.pidfile,
+        daemonize: builder.daemonize,
+        nographic: builder.nographic,
+        nodefaults: builder.nodefaults,
+        serials,
+        monitors: builder.monitors,
+        chardevs: builder.chardevs,
+        inherited: builder.inherited,
+        rtc: builder.rtc,
+        icount: builder.icount,
+        rngs,
+        test_clock: builder.test_clock,
+        hart_nice: builder.hart_nice,
+        logging: builder.logging,
+        warnings: builder.warnings,
+    })
+}
+
+fn check_boot(boot: &BootFiles) -> Result<(), SetupError> {
+    match boot {
+        BootFiles { kernel: Some(_), .. } => Ok(()),
+        BootFiles { append: Some(_), .. } => Err(SetupError::NeedsKernel("-append")),
+        BootFiles { initrd: Some(_), .. } => Err(SetupError::NeedsKernel("-initrd")),
+        _ => Ok(()),
+    }
+}
+
+/// The size of guest memory, from `-m` or from the backend that the machine names.
+fn memory(builder: &Builder) -> Result<u64, SetupError> {
+    let Some(id) = &builder.machine.memory_backend else {
+        return Ok(builder.memory.unwrap_or(DEFAULT_MEMORY));
+    };
+    match builder.objects.get(id) {
+        Some(Object::Memory(size)) if builder.memory.is_none_or(|memory| memory == *size) => Ok(*size),
+        Some(Object::Memory(_)) => Err(SetupError::MemoryBackendSize),
+        _ => Err(SetupError::NoSuchMemoryBackend(id.clone())),
+    }
+}
+
+fn rng(builder: &Builder, id: Option<&str>) -> Result<RngSource, SetupError> {
+    let Some(id) = id else {
+        return Ok(RngSource::Builtin);
+    };
+    match builder.objects.get(id) {
+        Some(Object::Rng(source)) => Ok(source.clone()),
+        _ => Err(SetupError::NoSuchRng(id.to_owned())),
+    }
+}
+
+/// The serial lines. Without any, the terminal: together with the monitor, unless one of its own was given.
+fn serials(builder: &mut Builder) -> Result<Vec<CharSpec>, SetupError> {
+    let given = std::mem::take(&mut builder.serials);
+    if !given.is_empty() || builder.nodefaults || builder.machine.kind == MachineKind::None {
+        let lines: Vec<_> = given.into_iter().filter(|spec| spec.kind != CharKind::None).collect();
+        return if lines.len() > 1 { Err(SetupError::TooManySerials(lines.len())) } else { Ok(lines) };
+    }
+    if builder.daemonize {
+        return if builder.nographic { Err(SetupError::NographicDaemonized) } else { Ok(vec![]) };
+    }
+    let used = |spec: &CharSpec| matches!(spec.kind, CharKind::Stdio { .. });
+    let taken = builder.monitors.iter().any(|monitor| used(&monitor.on))
+        || builder.chardevs.iter().any(|(_, spec)| used(spec));
+    Ok(match (taken, builder.monitor_given) {
+        (true, _) => vec![CharSpec::plain(CharKind::Null)],
+        (false, true) => vec![CharSpec::plain(CharKind::Stdio { signal: true })],
+        (false, false) => vec![CharSpec::mon_stdio()],
+    })
+}
+
+/// References must lead somewhere, and what is not multiplexed has one user.
+fn check_consoles(builder: &Builder, serials: &[CharSpec]) -> Result<(), SetupError> {
+    let mut used = BTreeSet::new();
+    let mut stdio = 0;
+    for spec in serials.iter().chain(builder.monitors.iter().map(|monitor| &monitor.on)) {
+        match &spec.kind {
+            CharKind::Stdio { .. } => stdio += 1,
+            CharKind::Ref(id) => {
+                let target = builder.chardevs.iter().find(|(other, _)| other == id);
+                let (_, target) = target.ok_or_else(|| SetupError::NoSuchChardev(id.clone()))?;
+                if !used.insert(id) && !target.mux {
+                    return Err(SetupError::ChardevInUse(id.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+    stdio += builder.chardevs.iter().filter(|(_, spec)| matches!(spec.kind, CharKind::Stdio { .. })).count();
+    match stdio {
+        0 => Ok(()),
+        _ if builder.daemonize => Err(SetupError::StdioDaemonized),
+        1 => Ok(()),
+        _ => Err(SetupError::StdioTwice),
+    }
+}

@@ -1,0 +1,276 @@
+//! The typed outcome of the command line, and what is gathered on the way to it.
+
+use super::error::ValueError;
+use backends::CharSpec;
+use clock::{IcountShift, RtcOptions};
+use runstate::{ActionChange, Actions};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Everything that the program needs to know to make and run a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The guest's name (`-name`).
+    pub name: Option<String>,
+    /// The machine's UUID, in the order of its text.
+    pub uuid: Option<[u8; 16]>,
+    /// The machine and its properties.
+    pub machine: MachineOptions,
+    /// The processor model.
+    pub cpu: CpuModel,
+    /// Extensions and other processor properties set by name, in order.
+    pub cpu_properties: Vec<(String, bool)>,
+    /// How many harts.
+    pub smp: Smp,
+    /// Guest memory in bytes, a multiple of 4096.
+    pub memory: u64,
+    /// What the guest starts from.
+    pub boot: BootFiles,
+    /// Wait for `cont` before the guest runs (`-S`).
+    pub start_stopped: bool,
+    /// What to do when the guest reboots, shuts down, panics or its watchdog expires.
+    pub actions: Actions,
+    /// A file to write the process number to.
+    pub pidfile: Option<PathBuf>,
+    /// Go to the background.
+    pub daemonize: bool,
+    /// `-nographic` was given.
+    pub nographic: bool,
+    /// `-nodefaults` was given.
+    pub nodefaults: bool,
+    /// The serial lines, defaults applied; at most one. One with `mux` also carries the human monitor, unless it is a reference.
+    pub serials: Vec<CharSpec>,
+    /// The monitors of their own, in order. [`backends::CharKind::Ref`] means one of `chardevs`.
+    pub monitors: Vec<Monitor>,
+    /// Character devices by id, in order.
+    pub chardevs: Vec<(String, CharSpec)>,
+    /// Descriptors to put into sets.
+    pub inherited: Vec<InheritedFd>,
+    /// The real-time clock.
+    pub rtc: RtcOptions,
+    /// Counted time instead of the host's.
+    pub icount: Option<IcountShift>,
+    /// The source of each entropy device, in order.
+    pub rngs: Vec<RngSource>,
+    /// Let a test move the host's clocks (`-x-test-clock`).
+    pub test_clock: bool,
+    /// The nice value of hart threads (`-x-hart-nice`), 0 to 19.
+    pub hart_nice: Option<i32>,
+    /// Messages and logs.
+    pub logging: Logging,
+    /// What to tell the user, in order.
+    pub warnings: Vec<Warning>,
+}
+
+/// `-machine`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MachineOptions {
+    /// Which machine.
+    pub kind: MachineKind,
+    /// Write the device tree to this file and end.
+    pub dumpdtb: Option<PathBuf>,
+    /// Whether the guest may suspend to RAM.
+    pub suspend: bool,
+    /// Whether the M-mode timer and software interrupt device is there.
+    pub aclint: bool,
+    /// Whether the wake-capable RTC is there, beside the goldfish RTC.
+    pub wakeup_rtc: bool,
+}
+
+/// The machines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MachineKind {
+    /// The RISC-V board with virtio devices.
+    #[default]
+    Virt,
+    /// No machine: for those who ask the program about itself.
+    None,
+}
+
+/// The processor models there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CpuModel {
+    /// RV64GC and what Debian's kernel likes.
+    #[default]
+    Rv64,
+    /// Everything that is implemented.
+    Max,
+}
+
+/// `-smp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Smp {
+    /// Harts.
+    pub cpus: u32,
+    /// Harts at most; there is no hot-plug, so it only bounds.
+    pub maxcpus: u32,
+    /// Sockets.
+    pub sockets: u32,
+    /// Cores a socket.
+    pub cores: u32,
+    /// Threads a core.
+    pub threads: u32,
+}
+
+/// What the guest starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BootFiles {
+    /// `-kernel`; without it and without firmware the embedded guest runs.
+    pub kernel: Option<PathBuf>,
+    /// `-initrd`.
+    pub initrd: Option<PathBuf>,
+    /// `-append`.
+    pub append: Option<String>,
+    /// `-dtb`.
+    pub dtb: Option<PathBuf>,
+    /// `-bios`.
+    pub bios: Bios,
+}
+
+/// `-bios`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Bios {
+    /// The built-in SBI.
+    #[default]
+    Default,
+    /// Neither: the kernel starts in M-mode.
+    None,
+    /// This firmware, in M-mode.
+    File(PathBuf),
+}
+
+/// A monitor of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitor {
+    /// For whom.
+    pub kind: MonitorKind,
+    /// On what.
+    pub on: CharSpec,
+}
+
+/// For whom a monitor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonitorKind {
+    /// QMP.
+    Control {
+        /// With indented answers.
+        pretty: bool,
+    },
+    /// For people.
+    Readline,
+}
+
+/// `-add-fd`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InheritedFd {
+    /// The set.
+    pub set: u32,
+    /// The descriptor's number in this process.
+    pub fd: i32,
+    /// What the manager calls it.
+    pub opaque: Option<String>,
+}
+
+/// Where an entropy device takes its bytes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RngSource {
+    /// The host's generator.
+    Builtin,
+    /// A file.
+    File(PathBuf),
+}
+
+/// Messages and logs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Logging {
+    /// Messages carry the time (`-msg timestamp=on`).
+    pub timestamps: bool,
+    /// What to log (`-d`), as given.
+    pub items: Option<String>,
+    /// Where to (`-D`); else the standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// Something to tell the user that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// An accelerator in front of the one used.
+    InvalidAccelerator(String),
+    /// The one used after all.
+    FallingBack(&'static str),
+    /// Lost ticks are not made up for, because none is lost.
+    Driftfix,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidAccelerator(name) => write!(f, "invalid accelerator {name}"),
+            Self::FallingBack(name) => write!(f, "falling back to {name}"),
+            Self::Driftfix => f.write_str("warning: -rtc driftfix=slew has no effect on this machine"),
+        }
+    }
+}
+
+/// What has been read so far.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    /// The answer of `-help` and its like.
+    pub(super) print: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) uuid: Option<[u8; 16]>,
+    pub(super) machine: MachineBuilder,
+    /// Candidates in order.
+    pub(super) accels: Vec<String>,
+    pub(super) cpu: CpuModel,
+    pub(super) cpu_properties: Vec<(String, bool)>,
+    pub(super) smp: Option<Smp>,
+    pub(super) memory: Option<u64>,
+    pub(super) boot: BootFiles,
+    pub(super) start_stopped: bool,
+    pub(super) actions: ActionChange,
+    pub(super) pidfile: Option<PathBuf>,
+    pub(super) daemonize: bool,
+    pub(super) nographic: bool,
+    pub(super) nodefaults: bool,
+    pub(super) serials: Vec<CharSpec>,
+    pub(super) monitors: Vec<Monitor>,
+    /// `-monitor` or `-mon` was given, if only to say `none`.
+    pub(super) monitor_given: bool,
+    pub(super) chardevs: Vec<(String, CharSpec)>,
+    pub(super) inherited: Vec<InheritedFd>,
+    pub(super) rtc: RtcOptions,
+    pub(super) icount: Option<IcountShift>,
+    /// The object that each entropy device names.
+    pub(super) rngs: Vec<Option<String>>,
+    pub(super) objects: BTreeMap<String, Object>,
+    pub(super) test_clock: bool,
+    pub(super) hart_nice: Option<i32>,
+    pub(super) logging: Logging,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// `-machine`, as far as read.
+#[derive(Debug, Default)]
+pub(super) struct MachineBuilder {
+    pub(super) kind: MachineKind,
+    pub(super) dumpdtb: Option<PathBuf>,
+    pub(super) suspend: Option<bool>,
+    pub(super) aclint: Option<bool>,
+    pub(super) wakeup_rtc: Option<bool>,
+    pub(super) memory_backend: Option<String>,
+}
+
+/// `-object`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Object {
+    /// Guest memory of this many bytes.
+    Memory(u64),
+    Rng(RngSource),
+    /// Accepted for managers that always give one; nothing uses it.
+    Ignored,
+}
+
+/// What an option does with its value.
+pub(super) type Apply = fn(&mut Builder, &str) -> Result<(), ValueError>;
