@@ -11,6 +11,8 @@ mod host;
 mod tally;
 mod test;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
@@ -23,19 +25,18 @@ usage: cargo xtask CHORE
                             stop crowded idle
   ci-setup                  install by package name what the tests need (Debian, as root)";
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["guest", "debian"] => guest::debian(),
-        ["guest", "embedded"] => guest::embedded(),
-        ["test"] => test::all(),
-        ["bench", rest @ ..] => bench::all(rest),
-        ["ci-setup"] => ci::setup(),
-        ["help" | "-h" | "--help"] => {
-            println!("{HELP}");
-            Ok(())
-        }
+        ["guest", "debian"] => guest::debian()?,
+        ["guest", "embedded"] => guest::embedded()?,
+        ["test"] if !test::all()? => return Ok(ExitCode::FAILURE),
+        ["test"] => {}
+        ["bench", rest @ ..] => bench::all(rest)?,
+        ["ci-setup"] => ci::setup()?,
+        ["help" | "-h" | "--help"] => println!("{HELP}"),
         _ => bail!("no such chore\n{HELP}"),
     }
+    Ok(ExitCode::SUCCESS)
 }
