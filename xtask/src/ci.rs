@@ -9,11 +9,14 @@ use crate::host;
 
 /// A program that must be there, and the packages that bring it.
 const NEEDED: [(&str, &[&str]); 4] = [
-    ("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"]),
+    ("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu"]),
     ("dtc", &["device-tree-compiler"]),
     ("cpio", &["cpio"]),
     ("python3", &["python3", "python3-venv"]),
 ];
+
+/// The static C library that programs for the Debian guest are linked with, and its package.
+const CROSS_LIBC: (&str, &str) = ("/usr/riscv64-linux-gnu/lib/libc.a", "libc6-dev-riscv64-cross");
 
 /// The peer that the hart is compared with: bookworm's own is too old, its backports have the right one.
 const PEER: (&str, &[&str]) = ("qemu-system-riscv64", &["qemu-system-riscv", "opensbi"]);
@@ -27,6 +30,9 @@ pub fn setup() -> Result<()> {
         .collect();
     if !packages.contains(&"python3-venv") && !python_makes_environments() {
         packages.push("python3-venv");
+    }
+    if !Path::new(CROSS_LIBC.0).exists() {
+        packages.push(CROSS_LIBC.1);
     }
     let peer = host::find(PEER.0).is_none();
     if packages.is_empty() && !peer {

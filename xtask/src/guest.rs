@@ -12,6 +12,20 @@ const UNAVAILABLE: i32 = 69;
 /// The compiler that builds the embedded guest and the programs in the Debian guest.
 pub const RISCV_GCC: &str = "riscv64-linux-gnu-gcc";
 
+/// The version of it that the committed image was built with (Debian 12's). Another one gives other bytes.
+const BUILT_WITH: &str = "12.2.0";
+
+/// Why the embedded guest cannot be rebuilt here byte for byte, if so.
+pub fn cannot_rebuild() -> Option<String> {
+    match host::output(Command::new(RISCV_GCC).arg("-dumpfullversion")) {
+        None => Some(format!("{RISCV_GCC} is not installed")),
+        Some(version) if version.trim() != BUILT_WITH => {
+            Some(format!("the image is from {RISCV_GCC} {BUILT_WITH}, here is {}", version.trim()))
+        }
+        Some(_) => None,
+    }
+}
+
 /// How the Debian guest came out.
 pub enum Fetched {
     /// It is there.
