@@ -1,2 +1,414 @@
-//! thiserror.
+//! The `virt` machine: memory map, device tree, wiring, and the loading of kernels.
+//!
+//! ```text
+//!   BoardConfig ──► Board::build ──► Ram, Harts, devices on a Bus, Plic ──► harts (made by the caller's function)
+//!                        │
+//!                        └── images read, recognised, placed on paper (Layout)
+//!   reset ──► Machine::place_images ──► copies them into RAM, device tree with a new seed
+//! ```
+//!
+//! Invariants:
+//! * whatever can be wrong with an image is found when the board is built: [`Machine::place_images`] repeats what was
+//!   checked and does no I/O;
+//! * every image lies in RAM and none overlaps another;
+//! * the device tree describes exactly what is on the bus ([`map`]).
+
 #![forbid(unsafe_code)]
+
+mod config;
+mod device_tree;
+mod image;
+mod kernel;
+mod layout;
+pub mod map;
+mod user_tree;
+
+use std::sync::Arc;
+
+use clock::WallClock;
+use devices::virtio::{Entropy, EntropySource, MmioSlot, VirtioDevice};
+use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart};
+use ram::Ram;
+use runstate::WakeSource;
+use sbi::{DebugConsole, Sbi};
+use vmcore::{BootEntry, Bus, Device, Firmware, HartShared, Harts, Machine, PlaceError, Vcpu};
+
+use device_tree::{Chosen, Description, SEED};
+use image::{CopyError, Image, ImageError, ImageFault};
+use kernel::Segment;
+use layout::{BOOT_INFO, Layout, Planner};
+use map::Place;
+
+pub use config::{BoardConfig, BoardError, Isa, MAX_HARTS};
+pub use image::{ImageError as LoadImageError, ImageFault as LoadImageFault, ImageSource, Role};
+
+/// The harts, in the order of their ids.
+pub type Vcpus = Vec<Box<dyn Vcpu>>;
+
+/// What a hart is made from.
+pub struct HartParts {
+    /// Its shared part; has its id.
+    pub shared: Arc<HartShared>,
+    /// Guest memory.
+    pub ram: Arc<Ram>,
+    /// The devices.
+    pub bus: Bus,
+    /// All harts' shared parts.
+    pub harts: Harts,
+    /// What answers `ecall` from supervisor mode; none when firmware of the guest's own runs in machine mode.
+    pub firmware: Option<Arc<dyn Firmware>>,
+}
+
+/// The machine. See the crate's documentation.
+pub struct Board {
+    ram: Arc<Ram>,
+    harts: Harts,
+    bus: Bus,
+    devices: Vec<Arc<dyn Device>>,
+    uart: Arc<Uart>,
+    plic: Arc<Plic>,
+    /// rtc0, rtc1.
+    wall_clocks: Vec<Arc<WallClock>>,
+    description: Description,
+    bootargs: String,
+    user_tree: Option<Vec<u8>>,
+    layout: Layout,
+    entropy: Arc<dyn EntropySource>,
+    suspend: bool,
+}
+
+impl Board {
+    /// Builds the machine, and its harts by `make_hart`, in the order of their ids. Nothing executes yet, and guest memory
+    /// is empty until [`Machine::place_images`].
+    pub fn build(
+        config: BoardConfig,
+        mut make_hart: impl FnMut(HartParts) -> Box<dyn Vcpu>,
+    ) -> Result<(Arc<Self>, Vcpus), BoardError> {
+        check(&config)?;
+        let ram = Arc::new(Ram::new(map::RAM_BASE, config.ram_size)?);
+        let description = Description {
+            ram_size: config.ram_size,
+            harts: config.harts,
+            isa: config.isa.name.clone(),
+            isa_extensions: config.isa.extensions.clone(),
+            mmu_type: config.isa.mmu_type.clone(),
+            sun_rtc: config.sun_rtc,
+        };
+        let user_tree = read_user_tree(&config)?;
+        let layout = plan(&config, &description, user_tree.as_deref())?;
+        let harts = Harts::new(config.harts, &config.clock, &config.timers);
+        let wiring = Wiring::new(&config, &ram, &harts)?;
+
+        let suspend = config.suspend && config.firmware.is_none();
+        let console = Arc::new(UartConsole(Arc::clone(&wiring.uart)));
+        let firmware = config.firmware.is_none().then(|| {
+            Arc::new(Sbi::new(harts.clone(), Arc::clone(&ram), console, suspend)) as Arc<dyn Firmware>
+        });
+        let vcpus = harts
+            .iter()
+            .map(|shared| {
+                make_hart(HartParts {
+                    shared: Arc::clone(shared),
+                    ram: Arc::clone(&ram),
+                    bus: wiring.bus.clone(),
+                    harts: harts.clone(),
+                    firmware: firmware.clone(),
+                })
+            })
+            .collect();
+        let Wiring { bus, devices, uart, plic, wall_clocks } = wiring;
+        let (bootargs, entropy) = (config.bootargs, config.entropy);
+        let board = Self {
+            ram,
+            harts,
+            bus,
+            devices,
+            uart,
+            plic,
+            wall_clocks,
+            description,
+            bootargs,
+            user_tree,
+            layout,
+            entropy,
+            suspend,
+        };
+        Ok((Arc::new(board), vcpus))
+    }
+
+    /// Guest memory.
+    pub fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+
+    /// The devices by address.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The serial port, for its back end's input.
+    pub fn uart(&self) -> &Arc<Uart> {
+        &self.uart
+    }
+
+    /// The interrupt controller.
+    pub fn plic(&self) -> &Arc<Plic> {
+        &self.plic
+    }
+
+    /// The clocks that the RTCs show: rtc0, then rtc1 if there are two.
+    pub fn wall_clocks(&self) -> &[Arc<WallClock>] {
+        &self.wall_clocks
+    }
+
+    /// Whether the guest can suspend to RAM.
+    pub fn suspend_supported(&self) -> bool {
+        self.suspend
+    }
+
+    /// The device tree as the guest would find it after a reset now, with a seed of its own: for `-dumpdtb`.
+    pub fn device_tree(&self) -> Result<Vec<u8>, BoardError> {
+        let chosen = chosen(&self.bootargs, self.layout.initrd.as_ref(), Some(&*self.entropy));
+        make_tree(&self.description, self.user_tree.as_deref(), &chosen)
+    }
+}
+
+fn check(config: &BoardConfig) -> Result<(), BoardError> {
+    if config.harts == 0 || config.harts > MAX_HARTS {
+        return Err(BoardError::Harts(config.harts));
+    }
+    if config.serial.len() > 1 {
+        return Err(BoardError::Serial(config.serial.len()));
+    }
+    if config.kernel.is_none() && config.firmware.is_none() {
+        return Err(BoardError::NothingToStart);
+    }
+    if config.bootargs.contains('\0') {
+        return Err(BoardError::Bootargs);
+    }
+    Ok(())
+}
+
+// ---- images ----
+
+fn read_user_tree(config: &BoardConfig) -> Result<Option<Vec<u8>>, BoardError> {
+    let Some(source) = &config.device_tree else { return Ok(None) };
+    let image = Image::read(Role::DeviceTree, source, config.ram_size)?;
+    let blob = image.bytes(0, usize::try_from(image.len()).unwrap_or(usize::MAX))?;
+    let chosen = chosen(&config.bootargs, None, None);
+    if let Err(error) = user_tree::rewrite(&blob, &chosen) {
+        let wanted = "a flattened device tree";
+        return Err(BoardError::Image(image.error(match error {
+            user_tree::TreeError::Magic => ImageFault::Foreign { found: "something else", wanted },
+            user_tree::TreeError::Truncated { expected, found } => ImageFault::Truncated { expected, found },
+            user_tree::TreeError::Invalid(what) => ImageFault::Invalid { what },
+        })));
+    }
+    Ok(Some(blob))
+}
+
+fn chosen<'a>(
+    bootargs: &'a str,
+    initrd: Option<&Segment>,
+    entropy: Option<&dyn EntropySource>,
+) -> Chosen<'a> {
+    let mut seed = [0; SEED];
+    if let Some(entropy) = entropy {
+        entropy.fill(&mut seed);
+    }
+    Chosen { bootargs, initrd: initrd.map(|segment| (segment.addr, segment.addr + segment.size)), seed }
+}
+
+fn make_tree(
+    description: &Description,
+    user_tree: Option<&[u8]>,
+    chosen: &Chosen<'_>,
+) -> Result<Vec<u8>, BoardError> {
+    match user_tree.map(|blob| user_tree::rewrite(blob, chosen)) {
+        // It was rewritten once already, with values of the same size.
+        Some(Ok(tree)) => Ok(tree),
+        Some(Err(_)) | None => device_tree::generate(description, chosen).map_err(BoardError::DeviceTree),
+    }
+}
+
+/// Reads the images and finds a place for each.
+fn plan(
+    config: &BoardConfig,
+    description: &Description,
+    user_tree: Option<&[u8]>,
+) -> Result<Layout, BoardError> {
+    let read = |role, source: &Option<ImageSource>| -> Result<Option<Arc<Image>>, ImageError> {
+        source.as_ref().map(|source| Image::read(role, source, config.ram_size)).transpose()
+    };
+    let base = map::RAM_BASE;
+    let mut planner = Planner::new(base, config.ram_size);
+    let firmware =
+        read(Role::Firmware, &config.firmware)?.map(|image| kernel::firmware(&image, base)).transpose()?;
+    if let Some(program) = &firmware {
+        planner.program(Role::Firmware, program)?;
+    }
+    let forced = firmware.as_ref().map(|_| base + map::KERNEL_OFFSET);
+    let kernel =
+        read(Role::Kernel, &config.kernel)?.map(|image| kernel::kernel(&image, base, forced)).transpose()?;
+    if let Some(program) = &kernel {
+        planner.program(Role::Kernel, program)?;
+    }
+    let above = kernel.as_ref().map_or(base + map::KERNEL_OFFSET, |program| program.end());
+    let initrd = read(Role::Initrd, &config.initrd)?
+        .map(|image| planner.initrd(&image, above.next_multiple_of(ram::PAGE_SIZE)))
+        .transpose()?;
+    let tree = make_tree(description, user_tree, &chosen(&config.bootargs, initrd.as_ref(), None))?;
+    let needed = tree.len() as u64;
+    let device_tree =
+        planner.device_tree(needed).map_err(|_no_room| BoardError::NoRoomForDeviceTree { needed })?;
+    let boot_info = device_tree + needed.next_multiple_of(8);
+    Ok(Layout { firmware, kernel, initrd, device_tree, boot_info })
+}
+
+/// What `fw_dynamic` firmware is told: OpenSBI, `include/sbi/fw_dynamic.h`, version 2.
+fn boot_info(next: u64) -> [u8; BOOT_INFO as usize] {
+    const MAGIC: u64 = 0x4942_534f;
+    const VERSION: u64 = 2;
+    const SUPERVISOR: u64 = 1;
+    const NO_OPTIONS: u64 = 0;
+    const BOOT_HART: u64 = 0;
+    let mut info = [0; BOOT_INFO as usize];
+    for (field, value) in
+        info.chunks_exact_mut(8).zip([MAGIC, VERSION, next, SUPERVISOR, NO_OPTIONS, BOOT_HART])
+    {
+        field.copy_from_slice(&value.to_le_bytes());
+    }
+    info
+}
+
+impl Machine for Board {
+    fn harts(&self) -> &Harts {
+        &self.harts
+    }
+
+    fn devices(&self) -> &[Arc<dyn Device>] {
+        &self.devices
+    }
+
+    fn place_images(&self) -> Result<BootEntry, PlaceError> {
+        let failed = |what, source: Box<dyn std::error::Error + Send + Sync>| PlaceError { what, source };
+        let Layout { firmware, kernel, initrd, device_tree, boot_info: info } = &self.layout;
+        let programs = firmware.iter().chain(kernel).flat_map(|program| &program.segments);
+        for segment in programs.chain(initrd) {
+            self.place(segment).map_err(|error| failed(segment.image.role.as_str(), Box::new(error)))?;
+        }
+        let tree = self.device_tree().map_err(|error| failed("device tree", Box::new(error)))?;
+        self.ram.write(*device_tree, &tree).map_err(|error| failed("device tree", Box::new(error)))?;
+        let device_tree = *device_tree;
+        match (firmware, kernel) {
+            (Some(firmware), kernel) => {
+                let next = kernel.as_ref().map_or(0, |kernel| kernel.entry);
+                let written = self.ram.write(*info, &boot_info(next));
+                written.map_err(|error| failed("boot information", Box::new(error)))?;
+                Ok(BootEntry::Machine { pc: firmware.entry, device_tree, info: *info })
+            }
+            (None, Some(kernel)) => Ok(BootEntry::Supervisor { pc: kernel.entry, device_tree }),
+            (None, None) => Err(failed("kernel", Box::new(BoardError::NothingToStart))),
+        }
+    }
+}
+
+impl Board {
+    fn place(&self, segment: &Segment) -> Result<(), CopyError> {
+        segment.image.place(&self.ram, segment.offset, segment.len, segment.addr)?;
+        if segment.clear {
+            image::clear(&self.ram, segment.addr + segment.len, segment.size - segment.len)?;
+        }
+        Ok(())
+    }
+}
+
+// ---- devices ----
+
+/// The devices, connected.
+struct Wiring {
+    bus: Bus,
+    devices: Vec<Arc<dyn Device>>,
+    uart: Arc<Uart>,
+    plic: Arc<Plic>,
+    wall_clocks: Vec<Arc<WallClock>>,
+}
+
+impl Wiring {
+    fn new(config: &BoardConfig, ram: &Arc<Ram>, harts: &Harts) -> Result<Self, BoardError> {
+        // rtc0 is what Linux takes its time from and wakes by; the D1's if there is one.
+        let goldfish_number = u8::from(config.sun_rtc);
+        let named = [
+            (map::SUN_RTC.irq, WakeSource::Rtc(0)),
+            (map::GOLDFISH_RTC.irq, WakeSource::Rtc(goldfish_number)),
+        ];
+        let named = if config.sun_rtc { &named[..] } else { &named[1..] };
+        let plic = Arc::new(Plic::new("plic", harts.clone(), Arc::clone(&config.port), named));
+        let line = |place: Place| plic.line(place.irq);
+        let wall = || {
+            let (host, guest) = (Arc::clone(&config.host), Arc::clone(&config.clock));
+            Arc::new(WallClock::new(config.rtc, config.local_offset_s, host, guest))
+        };
+        let serial = config.serial.first().map_or_else(|| Arc::new(Nowhere) as _, Arc::clone);
+        let uart = Arc::new(Uart::new("serial0", line(map::UART)?, serial));
+
+        let mut bus = Bus::new();
+        let mut devices: Vec<Arc<dyn Device>> = Vec::new();
+        let mut wall_clocks = Vec::new();
+        let mut add = |place: Place, device: Arc<dyn Device>| {
+            devices.push(Arc::clone(&device));
+            bus.map(place.base, place.size, device)
+        };
+        add(map::TEST, Arc::new(Finisher::new("test")))?;
+        if config.sun_rtc {
+            let clock = wall();
+            wall_clocks.push(Arc::clone(&clock));
+            add(map::SUN_RTC, Sun20iRtc::new("rtc0", clock, &config.timers, line(map::SUN_RTC)?))?;
+        }
+        let clock = wall();
+        wall_clocks.push(Arc::clone(&clock));
+        let (name, irq) = (format!("rtc{goldfish_number}"), line(map::GOLDFISH_RTC)?);
+        let port = Arc::clone(&config.port);
+        add(map::GOLDFISH_RTC, GoldfishRtc::new(&name, goldfish_number, clock, &config.timers, irq, port))?;
+        add(map::UART, Arc::clone(&uart) as _)?;
+        for index in 0..map::VIRTIO_SLOTS {
+            let place = map::virtio(index);
+            let device = (config.virtio_rng && index == 0)
+                .then(|| Box::new(Entropy::new(Arc::clone(&config.entropy))) as Box<dyn VirtioDevice>);
+            let name = format!("virtio-mmio{index}");
+            add(place, Arc::new(MmioSlot::new(&name, line(place)?, Arc::clone(ram), device)))?;
+        }
+        add(map::CLINT, Arc::new(Aclint::new("clint", harts.clone())))?;
+        // Behind every device with a line: when the machine starts it judges what they have raised, and when the machine
+        // is reset it forgets what they had raised before.
+        add(map::PLIC, Arc::clone(&plic) as _)?;
+        devices.push(Arc::new(PowerButton::new("power-button")));
+        Ok(Self { bus, devices, uart, plic, wall_clocks })
+    }
+}
+
+/// The serial port's back end when there is none.
+struct Nowhere;
+
+impl SerialPort for Nowhere {
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+
+    fn resume_input(&self) {}
+
+    fn hold(&self, _held: bool) {}
+}
+
+/// DBCN goes to the serial port.
+struct UartConsole(Arc<Uart>);
+
+impl DebugConsole for UartConsole {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.0.console_write(bytes)
+    }
+
+    fn read(&self, bytes: &mut [u8]) -> usize {
+        self.0.console_read(bytes)
+    }
+}

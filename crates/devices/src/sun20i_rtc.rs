@@ -156,7 +156,7 @@ fn seconds(time: u32) -> u64 {
 /// The time-of-day register for a time in seconds.
 fn time_of_day(seconds: u64) -> u32 {
     let of_day = (seconds % S_PER_DAY) as u32;
-    of_day % 60 | of_day / 60 % 60 << 8 | of_day / 3600 << 16
+    (of_day % 60) | ((of_day / 60 % 60) << 8) | ((of_day / 3600) << 16)
 }
 
 impl State {

@@ -1,0 +1,40 @@
+//! The memory map and the interrupt numbers: QEMU's `virt` machine, and one device that it does not have.
+
+use devices::{Aclint, Finisher, GoldfishRtc, Plic, Sun20iRtc, Uart, virtio::MmioSlot};
+
+/// A device's window, and its input at the interrupt controller if it has one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// First guest physical address.
+    pub base: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Input of the interrupt controller; 0 for none.
+    pub irq: u32,
+}
+
+/// The test finisher.
+pub const TEST: Place = Place { base: 0x10_0000, size: Finisher::WINDOW, irq: 0 };
+/// The goldfish RTC.
+pub const GOLDFISH_RTC: Place = Place { base: 0x10_1000, size: GoldfishRtc::WINDOW, irq: 11 };
+/// The D1's RTC, at an address and on an input that QEMU's `virt` machine leaves free.
+pub const SUN_RTC: Place = Place { base: 0x10_2000, size: Sun20iRtc::WINDOW, irq: 12 };
+/// Machine-mode timer and software interrupts.
+pub const CLINT: Place = Place { base: 0x200_0000, size: Aclint::WINDOW, irq: 0 };
+/// The interrupt controller.
+pub const PLIC: Place = Place { base: 0xc00_0000, size: Plic::WINDOW, irq: 0 };
+/// The serial port.
+pub const UART: Place = Place { base: 0x1000_0000, size: Uart::WINDOW, irq: 10 };
+/// Number of virtio slots.
+pub const VIRTIO_SLOTS: u32 = 8;
+/// First guest physical address of RAM.
+pub const RAM_BASE: u64 = 0x8000_0000;
+/// Where a kernel goes that is started by firmware, from the base of RAM: a large page above the firmware.
+pub const KERNEL_OFFSET: u64 = 0x20_0000;
+/// The device tree ends below this, so that 32-bit addressing and early page tables reach it (as in QEMU).
+pub const DEVICE_TREE_LIMIT: u64 = 0xc000_0000;
+
+/// Virtio slot `index`.
+pub const fn virtio(index: u32) -> Place {
+    Place { base: 0x1000_1000 + index as u64 * MmioSlot::WINDOW, size: MmioSlot::WINDOW, irq: 1 + index }
+}
