@@ -147,6 +147,16 @@ class DebianGuest(Sleep, Scenario):
             await vm.event("WAKEUP")
             await vm.awake()
 
+    async def test_rtc0_is_the_clock_that_can_wake(self):
+        async with Debian() as vm:
+            await vm.up()
+            await vm.console.shell("grep sun6i /sys/class/rtc/rtc0/name")
+            await vm.console.shell("echo +30 > /sys/class/rtc/rtc0/wakealarm")
+            await vm.fall_asleep()
+            await vm.advance(31)
+            await vm.event("WAKEUP")
+            await vm.awake()
+
     async def test_two_harts_sleep_and_wake(self):
         async with Debian(harts=2) as vm:
             self.assertEqual(await vm.up(), 2)
