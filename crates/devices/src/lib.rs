@@ -27,6 +27,8 @@ mod goldfish_rtc;
 mod plic;
 mod power_button;
 mod sun20i_rtc;
+#[cfg(test)]
+mod test_support;
 mod uart;
 pub mod virtio;
 
