@@ -81,6 +81,7 @@ impl CharDev {
             _terminal: belongings.terminal,
             _socket: belongings.socket,
         };
+        core.output.set_target(transport.first_output());
         if !matches!(transport, Transport::Null) {
             let writer = Arc::clone(&core);
             thread::Builder::new()

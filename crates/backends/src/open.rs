@@ -116,10 +116,10 @@ pub fn open(
         CharKind::Stdio { signal } => {
             let (input, output) = take_stdio().map_err(io)?.ok_or(OpenError::StdioTaken)?;
             belongings.terminal = RawMode::enter(input.as_fd(), *signal).map_err(io)?;
-            ("stdio".to_owned(), Transport::Duplex { input, output })
+            ("stdio".to_owned(), Transport::Duplex { input, output: Arc::new(output) })
         }
         CharKind::File { path, append } => {
-            ("file".to_owned(), Transport::Output(open_file(path, *append, fdsets)?))
+            ("file".to_owned(), Transport::Output(Arc::new(open_file(path, *append, fdsets)?)))
         }
         CharKind::Pty => {
             let pty = Pty::open().map_err(io)?;
@@ -132,10 +132,10 @@ pub fn open(
             let name = opened.name;
             let transport = match opened.socket {
                 Opened::Listener { listener, first } => {
-                    Transport::Server { listener, first, name: name.clone() }
+                    Transport::Server { listener, first: first.map(Arc::new), name: name.clone() }
                 }
                 Opened::Connection(connection) => Transport::Client {
-                    connection,
+                    connection: connection.map(Arc::new),
                     address: spec.address.clone(),
                     reconnect: spec.reconnect,
                     name: name.clone(),

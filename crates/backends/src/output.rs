@@ -51,10 +51,14 @@ impl Output {
         taken
     }
 
-    /// Directs output elsewhere, or nowhere; what was meant for an earlier target is dropped.
+    /// Directs output elsewhere, or nowhere; what was meant for another target is dropped.
     pub(crate) fn set_target(&self, target: Option<Arc<OwnedFd>>) {
         let mut state = self.lock();
-        if state.target.is_some() {
+        let same = match (&state.target, &target) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        if !same {
             state.queue.clear();
         }
         state.target = target;

@@ -18,21 +18,21 @@ pub(crate) enum Transport {
     /// Nowhere.
     Null,
     /// Output alone.
-    Output(OwnedFd),
+    Output(Arc<OwnedFd>),
     /// The standard streams: the end of the input leaves the output as it is.
-    Duplex { input: OwnedFd, output: OwnedFd },
+    Duplex { input: OwnedFd, output: Arc<OwnedFd> },
     /// A pseudo-terminal, opened and closed by others.
     Pty(Pty),
     /// A listening socket: one client at a time, the next waits in the kernel.
     Server {
         listener: OwnedFd,
         /// A client that came while the program waited for it.
-        first: Option<OwnedFd>,
+        first: Option<Arc<OwnedFd>>,
         name: String,
     },
     /// A connection that we made.
     Client {
-        connection: Option<OwnedFd>,
+        connection: Option<Arc<OwnedFd>>,
         address: Address,
         /// Connect again after this time; else the first end is the end.
         reconnect: Option<Duration>,
@@ -40,16 +40,27 @@ pub(crate) enum Transport {
     },
 }
 
+impl Transport {
+    /// Where output can go before the thread has begun its work, so that the first bytes are not lost.
+    pub(crate) fn first_output(&self) -> Option<Arc<OwnedFd>> {
+        match self {
+            Self::Null | Self::Pty(_) => None,
+            Self::Output(output) | Self::Duplex { output, .. } => Some(Arc::clone(output)),
+            Self::Server { first: output, .. } | Self::Client { connection: output, .. } => output.clone(),
+        }
+    }
+}
+
 /// The thread's work, until the device is dropped.
 pub(crate) fn run(core: &Core, transport: Transport) {
     match transport {
         Transport::Null => {}
         Transport::Output(fd) => {
-            core.connect(Arc::new(fd), None);
+            core.connect(fd, None);
             idle(core);
         }
         Transport::Duplex { input, output } => {
-            core.connect(Arc::new(output), None);
+            core.connect(output, None);
             serve(core, input.as_fd());
             core.end_of_input();
             idle(core);
@@ -127,13 +138,13 @@ fn run_pty(core: &Core, pty: &Pty) {
     }
 }
 
-fn run_server(core: &Core, listener: &OwnedFd, mut first: Option<OwnedFd>, name: &str) {
+fn run_server(core: &Core, listener: &OwnedFd, mut first: Option<Arc<OwnedFd>>, name: &str) {
     while !core.is_closing() {
         core.pump();
         let connection = match first.take() {
             Some(connection) => connection,
             None => match accept_or_wake(core, listener) {
-                Ok(Some(connection)) => connection,
+                Ok(Some(connection)) => Arc::new(connection),
                 Ok(None) => continue,
                 Err(_) => return idle(core),
             },
@@ -144,7 +155,7 @@ fn run_server(core: &Core, listener: &OwnedFd, mut first: Option<OwnedFd>, name:
 
 fn run_client(
     core: &Core,
-    mut connection: Option<OwnedFd>,
+    mut connection: Option<Arc<OwnedFd>>,
     address: &Address,
     reconnect: Option<Duration>,
     name: &str,
@@ -160,15 +171,14 @@ fn run_client(
         match core.wait(None, Some(pause)) {
             // Wake-ups of a multiplexer only make the next try come earlier or later, never without end: each
             // costs somebody a key press.
-            Ok(_) if !core.is_closing() => connection = socket::connect(address).ok(),
+            Ok(_) if !core.is_closing() => connection = socket::connect(address).ok().map(Arc::new),
             _ => return,
         }
     }
 }
 
 /// One client from its coming to its going.
-fn serve_connection(core: &Core, connection: OwnedFd, name: &str) {
-    let connection = Arc::new(connection);
+fn serve_connection(core: &Core, connection: Arc<OwnedFd>, name: &str) {
     core.connect(Arc::clone(&connection), Some(name.to_owned()));
     serve(core, connection.as_fd());
     // Frees a writer that the client kept waiting.
