@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clock::{GuestClock, HostClock, RtcOptions, TimerQueue};
+use clock::{CountedSource, GuestClock, HostClock, RtcOptions, TimerQueue};
 use devices::SerialPort;
 use devices::virtio::EntropySource;
 use ram::RamError;
@@ -13,25 +13,16 @@ use crate::image::{ImageError, ImageSource};
 /// The most harts that a machine may have, as in QEMU's `virt`.
 pub const MAX_HARTS: u32 = 512;
 
-/// What the device tree says about the harts.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Isa {
-    /// `riscv,isa`, such as `rv64imafdc_zicntr`.
-    pub name: String,
-    /// `riscv,isa-extensions`.
-    pub extensions: Vec<String>,
-    /// `mmu-type`, such as `riscv,sv48`.
-    pub mmu_type: String,
-}
-
 /// Everything that a board is built from.
 pub struct BoardConfig {
     /// Size of RAM in bytes, a multiple of the page size.
     pub ram_size: u64,
     /// Number of harts, 1 to [`MAX_HARTS`].
     pub harts: u32,
-    /// What the harts implement.
-    pub isa: Isa,
+    /// The harts' extensions.
+    pub extensions: hart::Extensions,
+    /// Where hart 0 counts its instructions, when guest time is counted in them.
+    pub count: Option<CountedSource>,
     /// `-bios`: firmware that runs in machine mode in place of the built-in SBI.
     pub firmware: Option<ImageSource>,
     /// `-kernel`: an Image or an ELF executable.

@@ -23,9 +23,7 @@ pub(crate) const SEED: usize = 32;
 pub(crate) struct Description {
     pub(crate) ram_size: u64,
     pub(crate) harts: u32,
-    pub(crate) isa: String,
-    pub(crate) isa_extensions: Vec<String>,
-    pub(crate) mmu_type: String,
+    pub(crate) extensions: hart::Extensions,
     pub(crate) sun_rtc: bool,
 }
 
@@ -117,6 +115,7 @@ fn cpus(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
     fdt.property_u32("#size-cells", 0)?;
     // The specification of the property has 32 bits for frequencies below 4 GHz.
     fdt.property_u32("timebase-frequency", clock::TIMEBASE_HZ as u32)?;
+    let extensions: Vec<String> = machine.extensions.names().into_iter().map(str::to_owned).collect();
     for id in 0..machine.harts {
         let cpu = fdt.begin_node(&format!("cpu@{id:x}"))?;
         fdt.property_string("device_type", "cpu")?;
@@ -124,9 +123,9 @@ fn cpus(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
         fdt.property_string("status", "okay")?;
         fdt.property_string("compatible", "riscv")?;
         fdt.property_string("riscv,isa-base", "rv64i")?;
-        fdt.property_string_list("riscv,isa-extensions", machine.isa_extensions.clone())?;
-        fdt.property_string("riscv,isa", &machine.isa)?;
-        fdt.property_string("mmu-type", &machine.mmu_type)?;
+        fdt.property_string_list("riscv,isa-extensions", extensions.clone())?;
+        fdt.property_string("riscv,isa", &machine.extensions.isa_string())?;
+        fdt.property_string("mmu-type", machine.extensions.mmu_type())?;
         let controller = fdt.begin_node("interrupt-controller")?;
         fdt.property_u32("#interrupt-cells", 1)?;
         fdt.property_null("interrupt-controller")?;

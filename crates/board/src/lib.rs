@@ -1,7 +1,7 @@
 //! The `virt` machine: memory map, device tree, wiring, and the loading of kernels.
 //!
 //! ```text
-//!   BoardConfig ──► Board::build ──► Ram, Harts, devices on a Bus, Plic ──► harts (made by the caller's function)
+//!   BoardConfig ──► Board::build ──► Ram, Harts, devices on a Bus, Plic ──► harts
 //!                        │
 //!                        └── images read, recognised, placed on paper (Layout)
 //!   reset ──► Machine::place_images ──► copies them into RAM, device tree with a new seed
@@ -28,10 +28,11 @@ use std::sync::Arc;
 use clock::WallClock;
 use devices::virtio::{Entropy, EntropySource, MmioSlot, VirtioDevice};
 use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart};
+use hart::{Hart, HartConfig};
 use ram::Ram;
 use runstate::WakeSource;
 use sbi::{DebugConsole, Sbi};
-use vmcore::{BootEntry, Bus, Device, Firmware, HartShared, Harts, Machine, PlaceError, Vcpu};
+use vmcore::{BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu};
 
 use device_tree::{Chosen, Description, SEED};
 use image::{CopyError, Image, ImageError, ImageFault};
@@ -39,31 +40,17 @@ use kernel::Segment;
 use layout::{BOOT_INFO, Layout, Planner};
 use map::Place;
 
-pub use config::{BoardConfig, BoardError, Isa, MAX_HARTS};
+pub use config::{BoardConfig, BoardError, MAX_HARTS};
 pub use image::{ImageError as LoadImageError, ImageFault as LoadImageFault, ImageSource, Role};
 
 /// The harts, in the order of their ids.
 pub type Vcpus = Vec<Box<dyn Vcpu>>;
 
-/// What a hart is made from.
-pub struct HartParts {
-    /// Its shared part; has its id.
-    pub shared: Arc<HartShared>,
-    /// Guest memory.
-    pub ram: Arc<Ram>,
-    /// The devices.
-    pub bus: Bus,
-    /// All harts' shared parts.
-    pub harts: Harts,
-    /// What answers `ecall` from supervisor mode; none when firmware of the guest's own runs in machine mode.
-    pub firmware: Option<Arc<dyn Firmware>>,
-}
-
 /// The machine. See the crate's documentation.
 pub struct Board {
     ram: Arc<Ram>,
     harts: Harts,
-    bus: Bus,
+    bus: Arc<Bus>,
     devices: Vec<Arc<dyn Device>>,
     uart: Arc<Uart>,
     plic: Arc<Plic>,
@@ -78,20 +65,15 @@ pub struct Board {
 }
 
 impl Board {
-    /// Builds the machine, and its harts by `make_hart`, in the order of their ids. Nothing executes yet, and guest memory
-    /// is empty until [`Machine::place_images`].
-    pub fn build(
-        config: BoardConfig,
-        mut make_hart: impl FnMut(HartParts) -> Box<dyn Vcpu>,
-    ) -> Result<(Arc<Self>, Vcpus), BoardError> {
+    /// Builds the machine and its harts. Nothing executes yet, and guest memory is empty until
+    /// [`Machine::place_images`].
+    pub fn build(config: BoardConfig) -> Result<(Arc<Self>, Vcpus), BoardError> {
         check(&config)?;
         let ram = Arc::new(Ram::new(map::RAM_BASE, config.ram_size)?);
         let description = Description {
             ram_size: config.ram_size,
             harts: config.harts,
-            isa: config.isa.name.clone(),
-            isa_extensions: config.isa.extensions.clone(),
-            mmu_type: config.isa.mmu_type.clone(),
+            extensions: config.extensions,
             sun_rtc: config.sun_rtc,
         };
         let user_tree = read_user_tree(&config)?;
@@ -104,19 +86,24 @@ impl Board {
         let firmware = config.firmware.is_none().then(|| {
             Arc::new(Sbi::new(harts.clone(), Arc::clone(&ram), console, suspend)) as Arc<dyn Firmware>
         });
+        let Wiring { bus, devices, uart, plic, wall_clocks } = wiring;
+        let bus = Arc::new(bus);
         let vcpus = harts
             .iter()
             .map(|shared| {
-                make_hart(HartParts {
+                let hart = Hart::new(HartConfig {
                     shared: Arc::clone(shared),
-                    ram: Arc::clone(&ram),
-                    bus: wiring.bus.clone(),
                     harts: harts.clone(),
+                    ram: Arc::clone(&ram),
+                    bus: Arc::clone(&bus),
                     firmware: firmware.clone(),
-                })
+                    extensions: config.extensions,
+                    // With counted time there is one hart.
+                    count: config.count.clone(),
+                });
+                Box::new(hart) as Box<dyn Vcpu>
             })
             .collect();
-        let Wiring { bus, devices, uart, plic, wall_clocks } = wiring;
         let (bootargs, entropy) = (config.bootargs, config.entropy);
         let board = Self {
             ram,
@@ -142,7 +129,7 @@ impl Board {
     }
 
     /// The devices by address.
-    pub fn bus(&self) -> &Bus {
+    pub fn bus(&self) -> &Arc<Bus> {
         &self.bus
     }
 
@@ -255,7 +242,8 @@ fn plan(
     }
     let above = kernel.as_ref().map_or(base + map::KERNEL_OFFSET, |program| program.end());
     let initrd = read(Role::Initrd, &config.initrd)?
-        .map(|image| planner.initrd(&image, above.next_multiple_of(ram::PAGE_SIZE)))
+        // Linux keeps the whole last huge page of its image for itself.
+        .map(|image| planner.initrd(&image, above.next_multiple_of(map::HUGE_PAGE)))
         .transpose()?;
     let tree = make_tree(description, user_tree, &chosen(&config.bootargs, initrd.as_ref(), None))?;
     let needed = tree.len() as u64;

@@ -29,6 +29,8 @@ pub const UART: Place = Place { base: 0x1000_0000, size: Uart::WINDOW, irq: 10 }
 pub const VIRTIO_SLOTS: u32 = 8;
 /// First guest physical address of RAM.
 pub const RAM_BASE: u64 = 0x8000_0000;
+/// Size in bytes of the pages by which Linux maps its own image.
+pub const HUGE_PAGE: u64 = 2 << 20;
 /// Where a kernel goes that is started by firmware, from the base of RAM: a large page above the firmware.
 pub const KERNEL_OFFSET: u64 = 0x20_0000;
 /// The device tree ends below this, so that 32-bit addressing and early page tables reach it (as in QEMU).

@@ -74,7 +74,7 @@ impl Sbi {
                 Some(hart) => ok(hart.hsm_state() as u64),
                 None => invalid_param(),
             },
-            hsm::HART_SUSPEND => hart_suspend(first),
+            hsm::HART_SUSPEND => self.hart_suspend(hart, first),
             _ => not_supported(),
         }
     }
@@ -108,14 +108,19 @@ impl Sbi {
         let named = move |id: u64| id >= base && id - base < 64 && mask >> (id - base) & 1 != 0;
         Some((0..self.harts.len() as u32).filter(move |id| all || named(u64::from(*id))))
     }
-}
 
-/// Only the default retentive type exists; the default non-retentive one is not supported, others are reserved or nobody's
-/// (SBI 9.4).
-fn hart_suspend(kind: u64) -> EcallOutcome {
-    match kind as u32 {
-        hsm::suspend_type::RETENTIVE => EcallOutcome::Wait,
-        hsm::suspend_type::NON_RETENTIVE => not_supported(),
-        _ => invalid_param(),
+    /// Only the default retentive type exists; the default non-retentive one is not supported, others are reserved or
+    /// nobody's (SBI 9.4). The hart is SUSPENDED until an interrupt is pending for it; its thread then says otherwise.
+    fn hart_suspend(&self, hart: u32, kind: u64) -> EcallOutcome {
+        match kind as u32 {
+            hsm::suspend_type::RETENTIVE => {
+                if let Some(hart) = self.harts.get(hart) {
+                    hart.hsm_suspend();
+                }
+                EcallOutcome::Wait
+            }
+            hsm::suspend_type::NON_RETENTIVE => not_supported(),
+            _ => invalid_param(),
+        }
     }
 }
