@@ -1,0 +1,88 @@
+//! What commands need to know of the program, the same for every monitor.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use clock::{ShiftedClock, TimerQueue};
+use engine::Engine;
+use qmp::CommandSet;
+use qmp::types::{ChardevInfo, CommandLineOptionInfo, MachineInfo, VersionInfo, VersionTriple};
+use serde_json::Value;
+
+/// The version of QEMU that is spoken. Managers derive from it what they may use (`spec/clients.md` 2a).
+const QEMU: VersionTriple = VersionTriple { major: 10, minor: 0, micro: 2 };
+/// What `query-uuid` answers when none was given.
+const NO_UUID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// What the program tells its monitors.
+pub struct Config {
+    /// The machine.
+    pub engine: Engine,
+    /// Name and version of the program, for greetings and `query-version`: `dormouse 0.1.0`.
+    pub program: String,
+    /// `-name`.
+    pub name: Option<String>,
+    /// `-uuid`, in its canonical form.
+    pub uuid: Option<String>,
+    /// The kinds of machine that this program has.
+    pub machines: Vec<MachineInfo>,
+    /// The options of the command line, as `query-command-line-options` lists them.
+    pub options: Vec<CommandLineOptionInfo>,
+    /// The character devices as they are now. Called on monitors' threads.
+    pub chardevs: Box<dyn Fn() -> Vec<ChardevInfo> + Send + Sync>,
+    /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
+    pub test_clock: Option<TestClock>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("program", &self.program)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Host clocks that a test moves, and the timers that go by them.
+#[derive(Clone)]
+pub struct TestClock {
+    /// The clocks.
+    pub clock: Arc<ShiftedClock>,
+    /// The timers.
+    pub timers: Arc<TimerQueue>,
+}
+
+/// [`Config`] and what follows from it.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) version: VersionInfo,
+    pub(crate) commands: Arc<CommandSet>,
+    schema: OnceLock<Value>,
+}
+
+impl Context {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        let version = VersionInfo { qemu: QEMU, package: config.program.clone() };
+        let commands = Arc::new(CommandSet::standard(config.test_clock.is_some()));
+        Arc::new(Self { config, version, commands, schema: OnceLock::new() })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.config.engine
+    }
+
+    pub(crate) fn uuid(&self) -> &str {
+        self.config.uuid.as_deref().unwrap_or(NO_UUID)
+    }
+
+    /// The answer of `query-qmp-schema`, made when it is first asked for.
+    pub(crate) fn schema(&self) -> &Value {
+        self.schema.get_or_init(|| self.commands.query_qmp_schema())
+    }
+
+    /// `10.0.2`.
+    pub(crate) fn qemu_version(&self) -> String {
+        let VersionTriple { major, minor, micro } = &self.version.qemu;
+        format!("{major}.{minor}.{micro}")
+    }
+}

@@ -1,0 +1,183 @@
+//! All monitors of a machine: their threads, and the orderly end.
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use backends::Backend;
+use backends::stream::{Connection, StreamSource};
+
+use crate::context::{Config, Context};
+use crate::control;
+use crate::hmp::{Focus, Human};
+use crate::outbox::Outbox;
+
+/// The monitors of a machine.
+pub struct Monitors {
+    shared: Arc<Shared>,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy)]
+enum Language {
+    Qmp,
+    Human,
+}
+
+struct Shared {
+    context: Arc<Context>,
+    /// For names of threads.
+    next: AtomicUsize,
+    live: Mutex<Live>,
+    /// A client's connection has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Live {
+    sources: Vec<Arc<StreamSource>>,
+    clients: Vec<Arc<Outbox>>,
+    /// Set for good by [`Monitors::shutdown`].
+    over: bool,
+}
+
+impl fmt::Debug for Monitors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitors").field("clients", &self.shared.lock().clients.len()).finish_non_exhaustive()
+    }
+}
+
+impl Monitors {
+    /// No monitor yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let context = Context::new(config);
+        let next = AtomicUsize::new(0);
+        Self { shared: Arc::new(Shared { context, next, live: Mutex::default(), ended: Condvar::new() }) }
+    }
+
+    /// Serves the clients of `source` with QMP, one after the other, on a thread of its own.
+    ///
+    /// # Errors
+    /// The host has no thread for it.
+    pub fn add_qmp(&self, source: StreamSource) -> io::Result<()> {
+        self.add(source, Language::Qmp)
+    }
+
+    /// Serves the clients of `source` with the human monitor, one after the other, on a thread of its own.
+    ///
+    /// # Errors
+    /// The host has no thread for it.
+    pub fn add_human(&self, source: StreamSource) -> io::Result<()> {
+        self.add(source, Language::Human)
+    }
+
+    /// Serves the human monitor on a multiplexer's port. It is silent until it has the focus for the first time.
+    ///
+    /// # Errors
+    /// The host has no thread for it.
+    pub fn add_human_port(&self, port: Arc<dyn Backend>) -> io::Result<()> {
+        let focus = Arc::new(Focus::default());
+        let told = Arc::clone(&focus);
+        let connection = Connection::on_backend(port, Some(Box::new(move |here| told.changed(here))));
+        let shared = Arc::clone(&self.shared);
+        let name = shared.name("human");
+        thread::Builder::new().name(name.clone()).spawn(move || {
+            let outbox = Outbox::new(connection.clone());
+            shared.guarded(&outbox, || {
+                Human::serve(&shared.context, &outbox, &connection, &name, Some(&focus))
+            });
+        })?;
+        Ok(())
+    }
+
+    /// Ends all monitors: no further client and no further command; commands under way are answered; what waits is sent, at
+    /// most until `timeout` is over; then every connection is closed. For the end of the program, after
+    /// [`engine::Engine::wait`]: the reply of `quit` goes out here at the latest.
+    pub fn shutdown(&self, timeout: Duration) {
+        let deadline = Instant::now().checked_add(timeout).unwrap_or_else(Instant::now);
+        let (sources, clients) = {
+            let mut live = self.shared.lock();
+            live.over = true;
+            (std::mem::take(&mut live.sources), live.clients.clone())
+        };
+        sources.iter().for_each(|source| source.close());
+        clients.iter().for_each(|client| client.stop_reading());
+        clients.iter().for_each(|client| client.finish(deadline));
+        let mut live = self.shared.lock();
+        while !live.clients.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return;
+            }
+            live = self.shared.ended.wait_timeout(live, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn add(&self, source: StreamSource, language: Language) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let source = Arc::new(source);
+        let name = shared.name(match language {
+            Language::Qmp => "qmp",
+            Language::Human => "human",
+        });
+        shared.lock().sources.push(Arc::clone(&source));
+        thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || shared.serve_all(&source, language, &name))?;
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{what}{}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A monitor's thread: one client after the other.
+    fn serve_all(&self, source: &StreamSource, language: Language, name: &str) {
+        loop {
+            let connection = match source.accept() {
+                Ok(Some(connection)) => connection,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, monitor = source.name(), "a monitor takes no further clients");
+                    return;
+                }
+            };
+            let outbox = Outbox::new(connection.clone());
+            self.guarded(&outbox, || match language {
+                Language::Qmp => control::serve(&self.context, &connection, &outbox, name),
+                Language::Human => Human::serve(&self.context, &outbox, &connection, name, None),
+            });
+        }
+    }
+
+    /// Serves one client, known to [`Monitors::shutdown`] meanwhile; what goes wrong with it ends its connection alone.
+    fn guarded(&self, outbox: &Arc<Outbox>, serve: impl FnOnce() -> io::Result<()>) {
+        {
+            let mut live = self.lock();
+            if live.over {
+                return outbox.close();
+            }
+            live.clients.push(Arc::clone(outbox));
+        }
+        match catch_unwind(AssertUnwindSafe(serve)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a monitor's client cannot be served"),
+            // The panic hook has said what happened.
+            Err(_panic) => tracing::error!("a monitor's connection is closed after a fault of the program"),
+        }
+        outbox.close();
+        self.lock().clients.retain(|other| !Arc::ptr_eq(other, outbox));
+        self.ended.notify_all();
+    }
+}
