@@ -47,7 +47,10 @@ fn requests() -> Vec<(&'static str, Request)> {
     ]
 }
 
-fn bases() -> Vec<(&'static str, fn() -> Machine)> {
+/// A name, and how to get a machine there.
+type Base = (&'static str, fn() -> Machine);
+
+fn bases() -> Vec<Base> {
     fn running() -> Machine {
         Machine::acting(ActionChange {
             shutdown: Some(ShutdownAction::Pause),
