@@ -1,0 +1,463 @@
+//! The program that runs the cases: sets each one up, enters it, takes its traps and writes its record.
+//!
+//! ```text
+//!   next_case ── mret ──► case ── trap ──► handler (M, or S if delegated): logs, skips the instruction ──► case
+//!       ▲                   │
+//!       └──── case_end ◄────┘ the exit ecall, or too many traps
+//! ```
+//!
+//! A trap handler goes on behind the instruction that trapped; after a trap of a fetch, at x1 (cases jump to doubtful places
+//! with x1 as the link only). Handlers always run where instruction and data addresses are physical or mapped
+//! one to one, and find the case's code through the bases in its descriptor.
+
+use crate::asm::Asm;
+use crate::layout::{self, desc, record};
+
+const MIX: u64 = 0x9ddf_ea08_eb38_2d69;
+const MPP: u64 = 3 << 11;
+const MPRV: u64 = 1 << 17;
+const FS: u64 = 3 << 13;
+
+/// Variables that both handlers share. Byte offsets.
+mod var {
+    /// The running case's descriptor.
+    pub const CURRENT: i64 = 0;
+    /// Traps so far.
+    pub const TRAPS: i64 = 8;
+    /// Hash of the traps so far.
+    pub const HASH: i64 = 16;
+    /// The running case's record.
+    pub const RECORD: i64 = 24;
+    /// Behind the last descriptor.
+    pub const END: i64 = 32;
+}
+
+/// The CSRs of a handler's mode.
+struct ModeCsrs {
+    level: u32,
+    scratch: u32,
+    cause: u32,
+    epc: u32,
+    tval: u32,
+    status: u32,
+    enable: u32,
+    pending: u32,
+}
+
+const fn mode_csrs(level: u32) -> ModeCsrs {
+    let base = level << 8;
+    ModeCsrs {
+        level,
+        scratch: base | 0x40,
+        epc: base | 0x41,
+        cause: base | 0x42,
+        tval: base | 0x43,
+        pending: base | 0x44,
+        status: base,
+        enable: base | 0x04,
+    }
+}
+
+const M: ModeCsrs = mode_csrs(3);
+const S: ModeCsrs = mode_csrs(1);
+
+/// The runtime's code, for the start of RAM; `cases` descriptors follow at [`layout::CASES`].
+pub fn assemble(cases: u64) -> Vec<u16> {
+    let mut asm = Asm::new();
+    // mtvec and stvec must be aligned; the handlers come first, behind a jump.
+    asm.jump("start");
+    asm.half(1);
+    asm.half(1);
+    asm.label("m_handler");
+    machine_handler(&mut asm);
+    case_end(&mut asm);
+    start(&mut asm, cases);
+    next_case(&mut asm);
+    finish(&mut asm);
+    while asm.len() % 8 != 0 {
+        asm.half(1);
+    }
+    let supervisor = asm.len() as u64;
+    supervisor_handler(&mut asm);
+    patch_addresses(asm, supervisor)
+}
+
+/// Fills in the addresses that only the finished layout tells.
+fn patch_addresses(asm: Asm, supervisor: u64) -> Vec<u16> {
+    let exit = asm.offset_of("s_exit");
+    let places = [("load_s_exit", exit), ("load_stvec", supervisor)].map(|(at, to)| (asm.offset_of(at), to));
+    let mut code = asm.finish();
+    for (at, to) in places {
+        // `auipc` and `addi` stand there; the distance from the first is split between them.
+        let distance = to as i64 - at as i64;
+        let low = distance << 52 >> 52;
+        or_word(&mut code, at, (distance - low) as u32);
+        or_word(&mut code, at + 4, (low as u32 & 0xfff) << 20);
+    }
+    code
+}
+
+/// Sets bits in the instruction at byte `offset`.
+fn or_word(code: &mut [u16], offset: u64, bits: u32) {
+    let index = offset as usize / 2;
+    code[index] |= bits as u16;
+    code[index + 1] |= (bits >> 16) as u16;
+}
+
+/// Leaves room for an address to be loaded into `rd`.
+fn address(asm: &mut Asm, label: &'static str, rd: u32) {
+    asm.label(label);
+    asm.op("auipc", crate::isa::Fields { rd, ..Default::default() });
+    asm.i("addi", rd, rd, 0);
+}
+
+/// Enters a handler: all registers saved, x8 = context, x9 = shared variables, x10 to x13 = cause, epc, tval, status.
+fn enter(asm: &mut Asm, mode: &ModeCsrs) {
+    asm.csr("csrrw", 31, mode.scratch, 31);
+    for reg in 1..31 {
+        asm.s("sd", reg, 8 * i64::from(reg), 31);
+    }
+    asm.csr("csrrs", 1, mode.scratch, 0);
+    asm.s("sd", 1, 8 * 31, 31);
+    asm.csr("csrrw", 0, mode.scratch, 31);
+    asm.i("addi", 8, 31, 0);
+    let shared = layout::SHARED - if mode.level == 3 { 0 } else { layout::SUPERVISOR_CONTEXT };
+    asm.i("addi", 9, 8, shared as i64);
+    for (rd, csr) in [(10, mode.cause), (11, mode.epc), (12, mode.tval), (13, mode.status)] {
+        asm.csr("csrrs", rd, csr, 0);
+    }
+}
+
+/// Logs the trap and mixes it into the hash. x14 = number of traps before, x20 = descriptor.
+fn log(asm: &mut Asm, mode: &ModeCsrs, no_room: &'static str) {
+    asm.i("ld", 14, 9, var::TRAPS);
+    asm.i("addi", 15, 14, 1);
+    asm.s("sd", 15, var::TRAPS, 9);
+    asm.i("ld", 16, 9, var::RECORD);
+    asm.li(17, record::LOG_LEN as u64);
+    asm.branch("bgeu", 14, 17, no_room);
+    asm.li(17, 8 * record::LOG_ENTRY as u64);
+    asm.r("mul", 18, 14, 17);
+    asm.r("add", 18, 18, 16);
+    asm.li(17, mode.level.into());
+    for (at, reg) in [10, 11, 12, 13, 17].into_iter().enumerate() {
+        asm.s("sd", reg, 8 * (record::LOG + at) as i64, 18);
+    }
+    asm.label(no_room);
+    asm.i("ld", 18, 9, var::HASH);
+    asm.li(19, MIX);
+    for reg in 10..14 {
+        mix(asm, 18, reg, 19, 21);
+    }
+    asm.s("sd", 18, var::HASH, 9);
+    asm.i("ld", 20, 9, var::CURRENT);
+}
+
+/// hash = mix(hash ^ value), with the multiplier in `by`.
+fn mix(asm: &mut Asm, hash: u32, value: u32, by: u32, temp: u32) {
+    asm.r("xor", hash, hash, value);
+    asm.r("mul", hash, hash, by);
+    asm.i("srli", temp, hash, 29);
+    asm.r("xor", hash, hash, temp);
+}
+
+/// An interrupt is disabled, and taken back where that can be done; then the case goes on.
+fn interrupt(asm: &mut Asm, mode: &ModeCsrs, restore: &'static str) {
+    asm.li(19, 1);
+    asm.r("sll", 19, 19, 10);
+    asm.csr("csrrc", 0, mode.enable, 19);
+    asm.csr("csrrc", 0, mode.pending, 19);
+    asm.jump(restore);
+}
+
+/// Takes the case on: behind the instruction, or at x1 if it was the fetch that trapped.
+fn skip(asm: &mut Asm, mode: &ModeCsrs, labels: [&'static str; 3]) {
+    let [by_link, set, restore] = labels;
+    for cause in [0, 1, 12] {
+        asm.li(21, cause);
+        asm.branch("beq", 10, 21, by_link);
+    }
+    if mode.level == 3 {
+        asm.i("srli", 21, 13, 11);
+        asm.i("andi", 21, 21, 3);
+    } else {
+        asm.i("srli", 21, 13, 8);
+        asm.i("andi", 21, 21, 1);
+    }
+    asm.i("slli", 21, 21, 3);
+    asm.r("add", 21, 21, 20);
+    asm.i("ld", 22, 21, desc::BASES);
+    asm.i("ld", 23, 20, desc::BASES + 24);
+    asm.r("sub", 24, 11, 22);
+    asm.li(25, layout::CODE_SIZE);
+    asm.branch("bgeu", 24, 25, by_link);
+    asm.r("add", 24, 24, 23);
+    asm.i("lhu", 24, 24, 0);
+    asm.i("andi", 24, 24, 3);
+    asm.i("addi", 24, 24, -3);
+    asm.i("sltiu", 24, 24, 1);
+    asm.i("slli", 24, 24, 1);
+    asm.i("addi", 24, 24, 2);
+    asm.r("add", 11, 11, 24);
+    asm.jump(set);
+    asm.label(by_link);
+    asm.i("ld", 11, 8, 8);
+    asm.label(set);
+    asm.csr("csrrw", 0, mode.epc, 11);
+    asm.label(restore);
+    restore_registers(asm);
+}
+
+fn restore_registers(asm: &mut Asm) {
+    asm.i("addi", 31, 8, 0);
+    for reg in 1..32 {
+        asm.i("ld", reg, 31, 8 * i64::from(reg));
+    }
+}
+
+/// Loads the address of the case's code in the mode whose number is in `mode`.
+fn base_of(asm: &mut Asm, mode: u32, base: u32) {
+    asm.i("slli", 28, mode, 3);
+    asm.r("add", 28, 28, 20);
+    asm.i("ld", base, 28, desc::BASES);
+}
+
+fn machine_handler(asm: &mut Asm) {
+    enter(asm, &M);
+    log(asm, &M, "m_no_room");
+    asm.branch("bge", 10, 0, "m_exception");
+    interrupt(asm, &M, "m_restore");
+    asm.label("m_exception");
+    asm.li(19, layout::TRAP_LIMIT);
+    asm.branch("bgeu", 14, 19, "case_end");
+    // An ecall?
+    asm.i("addi", 25, 10, -8);
+    asm.li(21, 4);
+    asm.branch("bgeu", 25, 21, "m_skip");
+    base_of(asm, 25, 26);
+    asm.i("ld", 22, 20, desc::EXIT);
+    asm.r("add", 22, 22, 26);
+    asm.branch("beq", 11, 22, "case_end");
+    address(asm, "load_s_exit", 22);
+    asm.branch("beq", 11, 22, "case_end");
+    asm.i("ld", 22, 8, 8 * 17);
+    asm.li(23, layout::SWITCH_MODE);
+    asm.branch("bne", 22, 23, "m_skip");
+    asm.i("ld", 24, 8, 8 * 16);
+    base_of(asm, 24, 27);
+    asm.r("sub", 11, 11, 26);
+    asm.r("add", 11, 11, 27);
+    asm.i("addi", 11, 11, 4);
+    asm.li(28, MPP);
+    asm.csr("csrrc", 0, M.status, 28);
+    asm.i("slli", 24, 24, 11);
+    asm.csr("csrrs", 0, M.status, 24);
+    asm.jump("m_set");
+    asm.label("m_skip");
+    skip(asm, &M, ["m_by_link", "m_set", "m_restore"]);
+    asm.op("mret", Default::default());
+}
+
+fn supervisor_handler(asm: &mut Asm) {
+    enter(asm, &S);
+    log(asm, &S, "s_no_room");
+    asm.branch("bge", 10, 0, "s_exception");
+    interrupt(asm, &S, "s_restore");
+    asm.label("s_exception");
+    asm.li(19, layout::TRAP_LIMIT);
+    asm.branch("bgeu", 14, 19, "s_end");
+    asm.li(21, 8);
+    asm.branch("bne", 10, 21, "s_skip");
+    asm.i("ld", 22, 20, desc::EXIT);
+    asm.i("ld", 23, 20, desc::BASES);
+    asm.r("add", 22, 22, 23);
+    asm.branch("beq", 11, 22, "s_end");
+    asm.label("s_skip");
+    skip(asm, &S, ["s_by_link", "s_set", "s_restore"]);
+    asm.op("sret", Default::default());
+    asm.label("s_end");
+    restore_registers(asm);
+    asm.label("s_exit");
+    asm.op("ecall", Default::default());
+}
+
+/// Writes the record: x8 = the machine handler's context, x9 = shared variables.
+fn case_end(asm: &mut Asm) {
+    asm.label("case_end");
+    asm.li(17, MPRV);
+    asm.csr("csrrc", 13, M.status, 17);
+    asm.li(17, FS);
+    asm.csr("csrrs", 0, M.status, 17);
+    asm.i("ld", 16, 9, var::RECORD);
+    let put = |asm: &mut Asm, reg: u32, at: usize| asm.s("sd", reg, 8 * at as i64, 16);
+    asm.csr("csrrs", 18, 0x003, 0);
+    put(asm, 18, record::FCSR);
+    put(asm, 13, record::CSR);
+    for (at, (_, csr)) in layout::CSRS.iter().enumerate() {
+        asm.csr("csrrs", 17, *csr, 0);
+        put(asm, 17, record::CSR + 1 + at);
+    }
+    for reg in 1..32 {
+        asm.i("ld", 17, 8, 8 * i64::from(reg));
+        put(asm, 17, record::X + reg as usize);
+    }
+    for reg in 0..32 {
+        asm.s("fsd", reg, 8 * (record::F as i64 + i64::from(reg)), 16);
+    }
+    for (from, to) in [(var::TRAPS, record::TRAPS), (var::HASH, record::TRAP_HASH)] {
+        asm.i("ld", 17, 9, from);
+        put(asm, 17, to);
+    }
+    asm.i("ld", 20, 9, var::CURRENT);
+    asm.i("ld", 21, 20, desc::SCRATCH_LEN);
+    asm.li(22, layout::SCRATCH);
+    asm.r("add", 21, 21, 22);
+    asm.li(18, 0);
+    asm.li(19, MIX);
+    asm.label("hash_scratch");
+    asm.i("ld", 23, 22, 0);
+    mix(asm, 18, 23, 19, 24);
+    asm.i("addi", 22, 22, 8);
+    asm.branch("bltu", 22, 21, "hash_scratch");
+    put(asm, 18, record::SCRATCH_HASH);
+    asm.li(17, record::DONE_MARK);
+    put(asm, 17, record::DONE);
+    asm.i("addi", 20, 20, desc::SIZE);
+    asm.s("sd", 20, var::CURRENT, 9);
+    asm.li(17, 8 * record::WORDS as u64);
+    asm.r("add", 16, 16, 17);
+    asm.s("sd", 16, var::RECORD, 9);
+    asm.jump("next_case");
+}
+
+fn start(asm: &mut Asm, cases: u64) {
+    asm.label("start");
+    asm.li(5, layout::RAM + asm.offset_of("m_handler"));
+    asm.csr("csrrw", 0, 0x305, 5);
+    asm.li(9, layout::CONTEXT + layout::SHARED);
+    for (var, value) in [
+        (var::CURRENT, layout::CASES),
+        (var::RECORD, layout::RESULTS),
+        (var::END, layout::CASES + cases * desc::SIZE as u64),
+    ] {
+        asm.li(5, value);
+        asm.s("sd", 5, var, 9);
+    }
+}
+
+/// Sets the next case up and enters it.
+fn next_case(asm: &mut Asm) {
+    asm.label("next_case");
+    asm.li(8, layout::CONTEXT);
+    asm.li(9, layout::CONTEXT + layout::SHARED);
+    asm.i("ld", 20, 9, var::CURRENT);
+    asm.i("ld", 21, 9, var::END);
+    asm.branch("beq", 20, 21, "finish");
+    asm.s("sd", 0, var::TRAPS, 9);
+    asm.s("sd", 0, var::HASH, 9);
+    set_csrs(asm);
+    make_copies(asm);
+    fill_scratch(asm);
+    asm.op("fence.i", Default::default());
+    asm.li(5, FS);
+    asm.csr("csrrw", 0, M.status, 5);
+    for reg in 0..32 {
+        asm.i("fld", reg, 20, desc::F + 8 * i64::from(reg));
+    }
+    let csrs_last = [(0x003, desc::FCSR), (M.status, desc::MSTATUS), (M.epc, desc::ENTRY), (0x180, desc::SATP)];
+    for (csr, from) in csrs_last {
+        asm.i("ld", 5, 20, from);
+        asm.csr("csrrw", 0, csr, 5);
+    }
+    asm.op("sfence.vma", Default::default());
+    asm.i("addi", 31, 20, 0);
+    for reg in 1..32 {
+        asm.i("ld", reg, 31, desc::X + 8 * i64::from(reg));
+    }
+    asm.op("mret", Default::default());
+}
+
+/// Puts every CSR that a case may have changed to a known value.
+fn set_csrs(asm: &mut Asm) {
+    asm.csr("csrrw", 0, 0x180, 0);
+    asm.op("sfence.vma", Default::default());
+    asm.csr("csrrw", 0, M.scratch, 8);
+    asm.i("addi", 5, 8, layout::SUPERVISOR_CONTEXT as i64);
+    asm.csr("csrrw", 0, S.scratch, 5);
+    address(asm, "load_stvec", 5);
+    asm.csr("csrrw", 0, 0x105, 5);
+    // menvcfg, mip, sepc, scause, stval, pmpcfg0
+    for csr in [0x30a, M.pending, S.epc, S.cause, S.tval, 0x3a0] {
+        asm.csr("csrrw", 0, csr, 0);
+    }
+    for csr in 0x3b1..0x3b8 {
+        asm.csr("csrrw", 0, csr, 0);
+    }
+    // One PMP entry for all of memory, readable, writable, executable (NAPOT).
+    asm.li(5, u64::MAX >> 10);
+    asm.csr("csrrw", 0, 0x3b0, 5);
+    asm.li(5, 0x1f);
+    asm.csr("csrrw", 0, 0x3a0, 5);
+    for (csr, from) in [
+        (0x302, desc::MEDELEG),
+        (0x303, desc::MIDELEG),
+        (M.enable, desc::MIE),
+        (0x306, desc::COUNTEREN),
+        (0x106, desc::COUNTEREN),
+    ] {
+        asm.i("ld", 5, 20, from);
+        asm.csr("csrrw", 0, csr, 5);
+    }
+}
+
+fn make_copies(asm: &mut Asm) {
+    asm.i("ld", 21, 20, desc::COPIES);
+    asm.i("ld", 22, 20, desc::COPY_LIST);
+    asm.label("next_copy");
+    asm.branch("beq", 21, 0, "copied");
+    for (reg, at) in [(23, 0), (24, 8), (25, 16)] {
+        asm.i("ld", reg, 22, at);
+    }
+    asm.r("add", 25, 25, 23);
+    asm.label("copy");
+    asm.i("ld", 26, 24, 0);
+    asm.s("sd", 26, 0, 23);
+    asm.i("addi", 23, 23, 8);
+    asm.i("addi", 24, 24, 8);
+    asm.branch("bltu", 23, 25, "copy");
+    asm.i("addi", 22, 22, 24);
+    asm.i("addi", 21, 21, -1);
+    asm.jump("next_copy");
+    asm.label("copied");
+}
+
+/// Fills the scratch memory from the seed by xorshift (Marsaglia 2003).
+fn fill_scratch(asm: &mut Asm) {
+    asm.i("ld", 21, 20, desc::SEED);
+    asm.i("ld", 22, 20, desc::SCRATCH_LEN);
+    asm.li(23, layout::SCRATCH);
+    asm.r("add", 22, 22, 23);
+    asm.label("fill");
+    for (name, by) in [("slli", 13), ("srli", 7), ("slli", 17)] {
+        asm.i(name, 24, 21, by);
+        asm.r("xor", 21, 21, 24);
+    }
+    asm.s("sd", 21, 0, 23);
+    asm.i("addi", 23, 23, 8);
+    asm.branch("bltu", 23, 22, "fill");
+}
+
+/// Says a word on the UART and ends the machine.
+fn finish(asm: &mut Asm) {
+    asm.label("finish");
+    asm.li(5, layout::UART);
+    for byte in *b"done\n" {
+        asm.li(6, byte.into());
+        asm.s("sb", 6, 0, 5);
+    }
+    asm.li(5, layout::FINISHER.0);
+    asm.li(6, layout::FINISHER.1.into());
+    asm.s("sw", 6, 0, 5);
+    asm.label("forever");
+    asm.jump("forever");
+}
