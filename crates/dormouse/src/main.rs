@@ -1,4 +1,54 @@
-//! The dormouse program.
+//! The dormouse program: reads the command line, puts board, engine and monitors together, and ends in an orderly way.
+//!
+//! ```text
+//!   cli ──► Options ──► setup::Machine (clocks, board, engine) ──► consoles (serial, multiplexer, monitors) ──► run
+//! ```
+//!
+//! Every failure before the machine runs is one line on the standard error, with the program's name in front, and exit
+//! status 1.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod consoles;
+mod host;
+mod run;
+mod setup;
+
+use std::process::ExitCode;
+
+/// The name in front of messages.
+const PROGRAM: &str = "dormouse";
+
+fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(cli::Command::Run(options)) => options,
+        Ok(cli::Command::Print(text)) => {
+            // Whoever closed the other end does not want the text.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return complain(&error),
+    };
+    match run::run(&options) {
+        Ok(status) => status,
+        Err(error) => complain(&*error),
+    }
+}
+
+/// One line: what went wrong, and why, down to the last cause.
+fn complain(error: &dyn std::error::Error) -> ExitCode {
+    let mut line = format!("{PROGRAM}: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let text = source.to_string();
+        // Some messages carry their cause's text already.
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = source.source();
+    }
+    backends::clean_up();
+    eprintln!("{line}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,279 @@
+//! The program's character devices: the serial line, the multiplexer that it shares with the human monitor, and the
+//! monitors of their own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use backends::stream::StreamSource;
+use backends::{Backend, CharDev, CharEvent, CharKind, CharSpec, FdSets, Frontend, Mux, Notice, OpenError};
+use devices::{SerialPort, Uart};
+use engine::Engine;
+use monitor::Monitors;
+use qmp::types::ChardevInfo;
+use runstate::{ManagementRequest, ShutdownCause};
+
+use crate::PROGRAM;
+use crate::cli::{MonitorKind, Options};
+
+/// What cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConsoleError {
+    /// A character device.
+    #[error("-{option}: {source}")]
+    Open {
+        /// The option that asked for it.
+        option: &'static str,
+        /// Why not.
+        source: OpenError,
+    },
+    /// An inherited descriptor.
+    #[error("-add-fd: {0}")]
+    Inherited(#[from] sys::fd::AdoptError),
+    /// The host has no thread for a monitor.
+    #[error("cannot start a monitor: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A character device that is open, and the multiplexer on it if it has one.
+struct Line {
+    device: Arc<CharDev>,
+    mux: Option<Mux>,
+}
+
+impl Line {
+    /// The back end for one more user.
+    fn backend(&self) -> Arc<dyn Backend> {
+        match &self.mux {
+            Some(mux) => mux.port(),
+            None => Arc::clone(&self.device) as Arc<dyn Backend>,
+        }
+    }
+}
+
+/// A monitor that waits for its engine.
+enum Client {
+    Qmp(StreamSource),
+    Human(StreamSource),
+    HumanPort(Arc<dyn Backend>),
+}
+
+/// All character devices of the program.
+pub(crate) struct Consoles {
+    lines: BTreeMap<String, Line>,
+    serial: Option<Arc<dyn Backend>>,
+    clients: Vec<Client>,
+    /// For C-a x, which is typed before or after the engine is there.
+    engine: Arc<OnceLock<Engine>>,
+}
+
+impl Consoles {
+    /// Opens everything that `options` name. Servers that wait for their client do so here.
+    pub(crate) fn open(options: &Options) -> Result<Self, ConsoleError> {
+        let mut fdsets = FdSets::default();
+        for inherited in &options.inherited {
+            let fd = sys::fd::adopt_fd(inherited.fd)?;
+            fdsets.add(inherited.set, fd, inherited.opaque.clone());
+        }
+        let mut consoles = Self {
+            lines: BTreeMap::new(),
+            serial: None,
+            clients: Vec::new(),
+            engine: Arc::new(OnceLock::new()),
+        };
+        // Monitors first: a manager that waits for us to connect, or to listen, waits for nothing else.
+        consoles.open_monitors(options, &fdsets)?;
+        consoles.open_serial(options, &fdsets)?;
+        Ok(consoles)
+    }
+
+    fn open_monitors(&mut self, options: &Options, fdsets: &FdSets) -> Result<(), ConsoleError> {
+        for (index, monitor) in options.monitors.iter().enumerate() {
+            let open = |spec: &CharSpec, label: &str| {
+                StreamSource::open(spec, label, fdsets, &mut notify)
+                    .map_err(|source| ConsoleError::Open { option: "mon", source })
+            };
+            let source = match (&monitor.on.kind, monitor.kind) {
+                (CharKind::Null | CharKind::None, _) => continue,
+                (CharKind::Ref(id), kind) => {
+                    let Some((id, spec)) = options.chardevs.iter().find(|(other, _)| other == id) else {
+                        continue;
+                    };
+                    if let (true, MonitorKind::Readline) = (spec.mux, kind) {
+                        let backend = self.line(id, spec, fdsets, "chardev")?.map(Line::backend);
+                        self.clients.extend(backend.map(Client::HumanPort));
+                        continue;
+                    }
+                    open(spec, id)?
+                }
+                (_, MonitorKind::Readline) if monitor.on.mux => {
+                    let label = format!("compat_monitor{index}");
+                    let backend = self.line(&label, &monitor.on, fdsets, "monitor")?.map(Line::backend);
+                    self.clients.extend(backend.map(Client::HumanPort));
+                    continue;
+                }
+                _ => open(&monitor.on, &format!("compat_monitor{index}"))?,
+            };
+            self.clients.push(match monitor.kind {
+                MonitorKind::Control { .. } => Client::Qmp(source),
+                MonitorKind::Readline => Client::Human(source),
+            });
+        }
+        Ok(())
+    }
+
+    fn open_serial(&mut self, options: &Options, fdsets: &FdSets) -> Result<(), ConsoleError> {
+        let Some(spec) = options.serials.first() else { return Ok(()) };
+        let (label, spec) = match &spec.kind {
+            CharKind::Ref(id) => match options.chardevs.iter().find(|(other, _)| other == id) {
+                Some((id, spec)) => (id.clone(), spec),
+                None => return Ok(()),
+            },
+            _ => ("serial0".to_owned(), spec),
+        };
+        let shared = label == "serial0" && spec.mux;
+        let Some(line) = self.line(&label, spec, fdsets, "serial")? else { return Ok(()) };
+        let serial = line.backend();
+        // The terminal is the console's first; C-a c goes to the monitor.
+        let human = shared.then(|| line.backend());
+        self.serial = Some(serial);
+        self.clients.extend(human.map(Client::HumanPort));
+        Ok(())
+    }
+
+    /// The line `label`, opened if it is not yet; nothing for `none`.
+    fn line(
+        &mut self,
+        label: &str,
+        spec: &CharSpec,
+        fdsets: &FdSets,
+        option: &'static str,
+    ) -> Result<Option<&Line>, ConsoleError> {
+        if !self.lines.contains_key(label) {
+            let opened = backends::open(spec, label, fdsets, &mut notify)
+                .map_err(|source| ConsoleError::Open { option, source })?;
+            let Some(device) = opened else { return Ok(None) };
+            let mux = spec.mux.then(|| Mux::new(Arc::clone(&device), self.quit_key()));
+            self.lines.insert(label.to_owned(), Line { device, mux });
+        }
+        Ok(self.lines.get(label))
+    }
+
+    /// What C-a x does. It must not block, so it asks on a thread of its own.
+    fn quit_key(&self) -> Box<dyn Fn() + Send + Sync> {
+        let engine = Arc::clone(&self.engine);
+        Box::new(move || {
+            let Some(engine) = engine.get().cloned() else { return };
+            eprintln!("\r\n{PROGRAM}: Terminated\r");
+            thread::spawn(move || {
+                engine.manage(ManagementRequest::Quit { cause: ShutdownCause::HostQmpQuit })
+            });
+        })
+    }
+
+    /// The host's end of the board's serial line.
+    pub(crate) fn serial_port(&self) -> Option<Arc<dyn SerialPort>> {
+        let backend = Arc::clone(self.serial.as_ref()?);
+        Some(Arc::new(HostEnd(backend)))
+    }
+
+    /// Connects the board's UART with its line: from here on input flows.
+    pub(crate) fn attach_serial(&self, uart: &Arc<Uart>) {
+        if let Some(backend) = &self.serial {
+            backend.attach(Arc::new(GuestEnd(Arc::clone(uart))));
+        }
+    }
+
+    /// Starts the monitors.
+    pub(crate) fn serve(&mut self, engine: &Engine, monitors: &Monitors) -> Result<(), ConsoleError> {
+        // Set once: there is one machine.
+        let _ = self.engine.set(engine.clone());
+        for client in self.clients.drain(..) {
+            match client {
+                Client::Qmp(source) => monitors.add_qmp(source),
+                Client::Human(source) => monitors.add_human(source),
+                Client::HumanPort(port) => monitors.add_human_port(port),
+            }
+            .map_err(ConsoleError::Thread)?;
+        }
+        Ok(())
+    }
+
+    /// What `query-chardev` lists.
+    pub(crate) fn chardevs(&self) -> impl Fn() -> Vec<ChardevInfo> + Send + Sync + use<> {
+        let devices: Vec<_> = self.lines.values().map(|line| Arc::clone(&line.device)).collect();
+        let streams: Vec<_> = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter_map(|(index, client)| match client {
+                Client::Qmp(source) | Client::Human(source) => {
+                    Some((format!("compat_monitor{index}"), source.name().to_owned()))
+                }
+                Client::HumanPort(_) => None,
+            })
+            .collect();
+        move || {
+            let info = |label: &str, filename: String| ChardevInfo {
+                label: label.to_owned(),
+                filename,
+                frontend_open: true,
+            };
+            let devices = devices.iter().map(|device| info(device.label(), device.filename()));
+            devices.chain(streams.iter().map(|(label, name)| info(label, name.clone()))).collect()
+        }
+    }
+
+    /// Waits, a bounded time, until what the guest has written is with the host.
+    pub(crate) fn flush(&self, timeout: Duration) {
+        if let Some(serial) = &self.serial {
+            serial.flush(timeout);
+        }
+    }
+}
+
+fn notify(notice: &Notice) {
+    eprintln!("{PROGRAM}: {notice}");
+}
+
+/// The line as the UART sees it.
+struct HostEnd(Arc<dyn Backend>);
+
+impl SerialPort for HostEnd {
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        self.0.try_write(bytes)
+    }
+
+    fn resume_input(&self) {
+        self.0.poll_input();
+    }
+
+    fn hold(&self, held: bool) {
+        self.0.pause(held);
+    }
+}
+
+/// The UART as the line sees it.
+struct GuestEnd(Arc<Uart>);
+
+impl Frontend for GuestEnd {
+    fn can_receive(&self) -> usize {
+        self.0.can_receive()
+    }
+
+    fn receive(&self, bytes: &[u8]) {
+        self.0.receive(bytes);
+    }
+
+    fn event(&self, event: CharEvent) {
+        if event == CharEvent::Break {
+            self.0.receive_break();
+        }
+    }
+
+    fn writable(&self) {
+        self.0.writable();
+    }
+}

@@ -1,0 +1,190 @@
+//! The life of the process: open, build, start, wait, end.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Builder, Engine};
+use monitor::{Config, Monitors, TestClock};
+use qmp::types::MachineInfo;
+use runstate::ManagementRequest;
+use sys::SignalFd;
+use vmcore::Machine;
+
+use crate::cli::{self, MachineKind, Options};
+use crate::consoles::Consoles;
+use crate::setup::{self, Clocks, NoMachine};
+use crate::{PROGRAM, host};
+
+/// How long the end of the process waits for clients that do not read.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A file that the options ask for cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {what} '{}': {source}", path.display())]
+struct WriteError {
+    what: &'static str,
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Something that the host refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+struct HostError {
+    what: &'static str,
+    source: std::io::Error,
+}
+
+/// Runs the machine of `options` to its end.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    for warning in &options.warnings {
+        eprintln!("{PROGRAM}: {warning}");
+    }
+    if let Some(path) = &options.machine.dumpdtb {
+        return dump_device_tree(options, path);
+    }
+    // Both before any thread exists: a fork takes one thread along, and a signal goes to any thread that does not block it.
+    let daemon = options
+        .daemonize
+        .then(sys::daemonize)
+        .transpose()
+        .map_err(|source| HostError { what: "-daemonize", source })?;
+    let signals = SignalFd::new(&sys::signals::TERMINATION)
+        .map_err(|source| HostError { what: "cannot take over signals", source })?;
+    start_logging(options)?;
+
+    let clocks = Clocks::new(options.icount, options.test_clock);
+    let mut consoles = Consoles::open(options)?;
+    let test_clock = clocks
+        .shifted
+        .clone()
+        .map(|clock| TestClock { clock, timers: Arc::clone(&clocks.timers) });
+    let engine = build(options, clocks, &consoles)?;
+    host::watch_signals(signals, engine.clone())
+        .map_err(|source| HostError { what: "cannot watch for signals", source })?;
+    let monitors = Monitors::new(Config {
+        engine: engine.clone(),
+        program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
+        name: options.name.clone(),
+        uuid: options.uuid.map(uuid_text),
+        machines: machines(),
+        options: Vec::new(),
+        chardevs: Box::new(consoles.chardevs()),
+        test_clock,
+    });
+    consoles.serve(&engine, &monitors)?;
+    let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
+    if let Some(daemon) = daemon {
+        daemon.ready().map_err(|source| HostError { what: "-daemonize", source })?;
+    }
+    if !options.start_stopped {
+        // Refused or ended already only if a monitor was quicker; its word counts.
+        let _ = engine.manage(ManagementRequest::Cont);
+    }
+    let status = engine.wait();
+    monitors.shutdown(FAREWELL);
+    consoles.flush(FAREWELL);
+    drop(pidfile);
+    backends::clean_up();
+    // Threads that wait for the terminal's input cannot be joined; they end with the process.
+    std::process::exit(status)
+}
+
+fn build(options: &Options, clocks: Clocks, consoles: &Consoles) -> Result<Engine, Box<dyn Error>> {
+    let builder = Builder::new();
+    if options.machine.kind == MachineKind::None {
+        let machine = NoMachine::new(&clocks);
+        return Ok(setup::start(options, clocks, builder, machine, Vec::new())?);
+    }
+    let (board, vcpus) = setup::board(options, &clocks, &builder, consoles.serial_port())?;
+    let uart = Arc::clone(board.uart());
+    let engine = setup::start(options, clocks, builder, board as Arc<dyn Machine>, vcpus)?;
+    consoles.attach_serial(&uart);
+    Ok(engine)
+}
+
+fn dump_device_tree(options: &Options, path: &Path) -> Result<ExitCode, Box<dyn Error>> {
+    let clocks = Clocks::new(None, false);
+    let (board, _vcpus) = setup::board(options, &clocks, &Builder::new(), None)?;
+    let tree = board.device_tree()?;
+    std::fs::write(path, tree)
+        .map_err(|source| WriteError { what: "the device tree", path: path.to_owned(), source })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs go to the standard error or to the file of `-D`. Warnings and errors always; `-d` names more.
+fn start_logging(options: &Options) -> Result<(), WriteError> {
+    use tracing_subscriber::EnvFilter;
+    let filter = match &options.logging.items {
+        Some(items) => EnvFilter::try_new(items).unwrap_or_else(|_| EnvFilter::new("debug")),
+        None => EnvFilter::new("warn"),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    match &options.logging.file {
+        None => builder.with_writer(std::io::stderr).init(),
+        Some(path) => {
+            let file = std::fs::File::create(path)
+                .map_err(|source| WriteError { what: "the log", path: path.clone(), source })?;
+            builder.with_ansi(false).with_writer(Arc::new(file)).init();
+        }
+    }
+    Ok(())
+}
+
+/// The pidfile; removed at the end.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<Self, WriteError> {
+        let failed = |source| WriteError { what: "the pidfile", path: path.to_owned(), source };
+        let mut file = std::fs::File::create(path).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        // -daemonize goes to the root directory: remember where the file really is.
+        Ok(Self(path.canonicalize().map_err(failed)?))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn machines() -> Vec<MachineInfo> {
+    let machine = |name: &str, cpu_max: i64| MachineInfo {
+        name: name.to_owned(),
+        alias: None,
+        is_default: None,
+        cpu_max,
+        hotpluggable_cpus: false,
+        numa_mem_supported: false,
+        deprecated: false,
+        default_cpu_type: None,
+        default_ram_id: None,
+        acpi: false,
+    };
+    let virt = MachineInfo {
+        is_default: Some(true),
+        default_cpu_type: Some("rv64-riscv-cpu".to_owned()),
+        default_ram_id: Some("riscv_virt_board.ram".to_owned()),
+        ..machine("virt", i64::from(cli::MAX_CPUS))
+    };
+    vec![virt, machine("none", 1)]
+}
+
+fn uuid_text(bytes: [u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = String::new();
+    for (index, digit) in hex.chars().enumerate() {
+        if matches!(index, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,217 @@
+//! From options to a machine: clocks, board, engine.
+
+use std::sync::Arc;
+
+use board::{Board, BoardConfig, ImageSource, Isa, Vcpus};
+use clock::{CountedSource, GuestClock, HostClock, IcountShift, ShiftedClock, SystemClock, TimerQueue};
+use devices::SerialPort;
+use devices::virtio::EntropySource;
+use engine::{Builder, Engine, EngineConfig};
+use hart::{Extensions, Hart, HartConfig};
+use runstate::{Config, Lifecycle};
+use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
+
+use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource};
+use crate::host::{FileEntropy, HostEntropy, RepeatableEntropy};
+
+/// The guest that runs when none is given. Source and build script are in `guest/`.
+const EMBEDDED_GUEST: &[u8] = include_bytes!("../../../guest/dormouse-guest.bin");
+
+/// Why there is no machine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    /// The board cannot be built.
+    #[error(transparent)]
+    Board(#[from] board::BoardError),
+    /// The processor has no such property.
+    #[error(transparent)]
+    Cpu(#[from] hart::ExtensionError),
+    /// The engine cannot be started.
+    #[error(transparent)]
+    Engine(#[from] engine::StartError),
+    /// The file of an entropy source cannot be read.
+    #[error("cannot open '{path}' as a source of entropy: {source}")]
+    Entropy {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The clocks of a machine.
+pub(crate) struct Clocks {
+    pub(crate) host: Arc<dyn HostClock>,
+    /// The host's clocks, where a test may move them.
+    pub(crate) shifted: Option<Arc<ShiftedClock>>,
+    pub(crate) counted: Option<CountedSource>,
+    pub(crate) guest: Arc<GuestClock>,
+    pub(crate) timers: Arc<TimerQueue>,
+}
+
+impl Clocks {
+    /// The clocks that `-icount` and `-x-test-clock` ask for.
+    pub(crate) fn new(icount: Option<IcountShift>, test_clock: bool) -> Self {
+        let shifted = test_clock.then(|| Arc::new(ShiftedClock::system()));
+        let host: Arc<dyn HostClock> = match &shifted {
+            Some(shifted) => Arc::clone(shifted) as Arc<dyn HostClock>,
+            None => Arc::new(SystemClock),
+        };
+        let counted = icount.map(|_| CountedSource::default());
+        let guest = match (&counted, icount) {
+            (Some(source), Some(shift)) => GuestClock::icount(source.clone(), shift),
+            _ => GuestClock::new(Arc::clone(&host)),
+        };
+        let guest = Arc::new(guest);
+        let timers = TimerQueue::new(Arc::clone(&guest), Arc::clone(&host));
+        Self { host, shifted, counted, guest, timers }
+    }
+}
+
+/// Builds the board that `options` describe. `serial` is the host's end of its serial line.
+pub(crate) fn board(
+    options: &Options,
+    clocks: &Clocks,
+    builder: &Builder,
+    serial: Option<Arc<dyn SerialPort>>,
+) -> Result<(Arc<Board>, Vcpus), SetupError> {
+    let boot = &options.boot;
+    let firmware = match &boot.bios {
+        Bios::File(path) => Some(ImageSource::File(path.clone())),
+        Bios::Default | Bios::None => None,
+    };
+    let embedded = || ImageSource::Bytes("embedded guest".to_owned(), EMBEDDED_GUEST.into());
+    let kernel = match &boot.kernel {
+        Some(path) => Some(ImageSource::File(path.clone())),
+        None => firmware.is_none().then(embedded),
+    };
+    let extensions = extensions(options)?;
+    let config = BoardConfig {
+        ram_size: options.memory,
+        harts: options.smp.cpus,
+        isa: Isa {
+            name: extensions.isa_string(),
+            extensions: extensions.names().into_iter().map(str::to_owned).collect(),
+            mmu_type: extensions.mmu_type().to_owned(),
+        },
+        firmware,
+        kernel,
+        initrd: boot.initrd.clone().map(ImageSource::File),
+        device_tree: boot.dtb.clone().map(ImageSource::File),
+        bootargs: boot.append.clone().unwrap_or_default(),
+        rtc: options.rtc,
+        local_offset_s: host_offset_s(),
+        sun_rtc: options.machine.wakeup_rtc,
+        suspend: options.machine.suspend,
+        virtio_rng: !options.rngs.is_empty(),
+        clock: Arc::clone(&clocks.guest),
+        timers: Arc::clone(&clocks.timers),
+        host: Arc::clone(&clocks.host),
+        port: builder.port(),
+        serial: serial.into_iter().collect(),
+        entropy: entropy(options)?,
+    };
+    Ok(Board::build(config, |parts| {
+        Box::new(Hart::new(HartConfig {
+            shared: parts.shared,
+            ram: parts.ram,
+            bus: Arc::new(parts.bus),
+            harts: parts.harts,
+            firmware: parts.firmware,
+            extensions,
+            count: clocks.counted.clone(),
+        }))
+    })?)
+}
+
+/// What the board is run with; `M-mode` firmware has no suspend.
+pub(crate) fn start(
+    options: &Options,
+    clocks: Clocks,
+    builder: Builder,
+    machine: Arc<dyn Machine>,
+    vcpus: Vec<Box<dyn Vcpu>>,
+) -> Result<Engine, SetupError> {
+    let suspend = options.machine.kind == MachineKind::Virt
+        && options.machine.suspend
+        && options.boot.bios == Bios::Default;
+    let lifecycle = Lifecycle::new(Config {
+        wakeup_supported: suspend,
+        actions: options.actions,
+        autostart: !options.start_stopped,
+        ..Config::default()
+    });
+    Ok(builder.start(EngineConfig {
+        machine,
+        vcpus,
+        timers: clocks.timers,
+        host: clocks.host,
+        lifecycle,
+        counted: clocks.counted,
+        hart_nice: options.hart_nice,
+    })?)
+}
+
+fn extensions(options: &Options) -> Result<Extensions, SetupError> {
+    let mut extensions = match options.cpu {
+        CpuModel::Rv64 | CpuModel::Max => Extensions::ALL,
+    };
+    for (name, on) in &options.cpu_properties {
+        extensions.set(name, *on)?;
+    }
+    Ok(extensions)
+}
+
+/// Where the entropy device and the device tree's seed come from. Counted time asks for runs that repeat.
+fn entropy(options: &Options) -> Result<Arc<dyn EntropySource>, SetupError> {
+    if options.icount.is_some() {
+        return Ok(Arc::new(RepeatableEntropy::default()));
+    }
+    match options.rngs.first() {
+        Some(RngSource::File(path)) => match FileEntropy::open(path) {
+            Ok(source) => Ok(Arc::new(source)),
+            Err(source) => Err(SetupError::Entropy { path: path.display().to_string(), source }),
+        },
+        Some(RngSource::Builtin) | None => Ok(Arc::new(HostEntropy)),
+    }
+}
+
+/// The host's local time less UTC in s, for `-rtc base=localtime`: as `date` says, 0 where it cannot be had.
+fn host_offset_s() -> i32 {
+    let Ok(output) = std::process::Command::new("date").arg("+%z").output() else { return 0 };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let text = text.trim();
+    let parsed = text.get(..3).zip(text.get(3..5)).and_then(|(hours, minutes)| {
+        let hours: i32 = hours.parse().ok()?;
+        let minutes: i32 = minutes.parse().ok()?;
+        let sign = if text.starts_with('-') { -1 } else { 1 };
+        Some(hours * 3600 + sign * minutes * 60)
+    });
+    parsed.unwrap_or(0)
+}
+
+/// `-machine none`: no hart and no device, for those who ask the program about itself.
+pub(crate) struct NoMachine {
+    harts: Harts,
+}
+
+impl NoMachine {
+    /// The machine without anything.
+    pub(crate) fn new(clocks: &Clocks) -> Arc<Self> {
+        Arc::new(Self { harts: Harts::new(0, &clocks.guest, &clocks.timers) })
+    }
+}
+
+impl Machine for NoMachine {
+    fn harts(&self) -> &Harts {
+        &self.harts
+    }
+
+    fn devices(&self) -> &[Arc<dyn Device>] {
+        &[]
+    }
+
+    fn place_images(&self) -> Result<BootEntry, PlaceError> {
+        Ok(BootEntry::Supervisor { pc: 0, device_tree: 0 })
+    }
+}
