@@ -58,8 +58,9 @@ impl Page {
     fn clear(&mut self) {
         self.ops.clear();
         self.entries.fill(0);
-        let header = Op::new(Code::Header);
-        self.ops.extend([header, header, Op { off: 0xffe, ..Op::new(Code::Straddle) }]);
+        // A header has the offset of its block: where the pc stands if the block is not entered after all.
+        let straddle = Op { off: 0xffe, ..Op::new(Code::Straddle) };
+        self.ops.extend([Op::new(Code::Header), Op { code: Code::Header, ..straddle }, straddle]);
     }
 
     /// Guest physical address of the page.
