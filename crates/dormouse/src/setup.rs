@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use board::{Board, BoardConfig, ImageSource, Isa, Vcpus};
+use board::{Board, BoardConfig, ImageSource, Vcpus};
 use clock::{CountedSource, GuestClock, HostClock, IcountShift, ShiftedClock, SystemClock, TimerQueue};
 use devices::SerialPort;
 use devices::virtio::EntropySource;
 use engine::{Builder, Engine, EngineConfig};
-use hart::{Extensions, Hart, HartConfig};
+use hart::Extensions;
 use runstate::{Config, Lifecycle};
 use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
 
@@ -85,15 +85,11 @@ pub(crate) fn board(
         Some(path) => Some(ImageSource::File(path.clone())),
         None => firmware.is_none().then(embedded),
     };
-    let extensions = extensions(options)?;
-    let config = BoardConfig {
+    Ok(Board::build(BoardConfig {
         ram_size: options.memory,
         harts: options.smp.cpus,
-        isa: Isa {
-            name: extensions.isa_string(),
-            extensions: extensions.names().into_iter().map(str::to_owned).collect(),
-            mmu_type: extensions.mmu_type().to_owned(),
-        },
+        extensions: extensions(options)?,
+        count: clocks.counted.clone(),
         firmware,
         kernel,
         initrd: boot.initrd.clone().map(ImageSource::File),
@@ -110,17 +106,6 @@ pub(crate) fn board(
         port: builder.port(),
         serial: serial.into_iter().collect(),
         entropy: entropy(options)?,
-    };
-    Ok(Board::build(config, |parts| {
-        Box::new(Hart::new(HartConfig {
-            shared: parts.shared,
-            ram: parts.ram,
-            bus: Arc::new(parts.bus),
-            harts: parts.harts,
-            firmware: parts.firmware,
-            extensions,
-            count: clocks.counted.clone(),
-        }))
     })?)
 }
 
