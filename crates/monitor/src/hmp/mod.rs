@@ -134,6 +134,3 @@ impl Env<'_> {
 pub(crate) fn shorten(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(256).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,111 @@
+use super::*;
+use runstate::{Actions, RunState};
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 
+fn pair() -> (Arc<Outbox>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let outbox = Outbox::new(Connection::from_socket(ours.into()));
+    outbox.start_writer("test").unwrap();
+    (outbox, theirs)
+}
+
+fn status(state: RunState) -> Status {
+    Status { state, wakeup_supported: true, actions: Actions::default() }
+}
+
+fn read_all(mut stream: UnixStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn bytes_leave_in_the_order_in_which_they_came_whoever_writes_them() {
+    let (outbox, theirs) = pair();
+    let reader = thread::spawn(move || read_all(theirs));
+    let mut expected = String::new();
+    // Long lines overrun the kernel's buffer, so that both ways of writing take turns.
+    for at in 0..400 {
+        let line = format!("{at}:{}\n", "x".repeat(at * 37 % 9000));
+        outbox.send(&line);
+        expected += &line;
+    }
+    outbox.drain();
+    outbox.close();
+    assert!(reader.join().unwrap() == expected);
+}
+
+#[test]
+fn a_reply_for_an_old_status_is_not_taken() {
+    let (outbox, theirs) = pair();
+    outbox.publish(&status(RunState::Running), None);
+    outbox.reply("negotiated\n", true);
+    let (seen, version) = outbox.status();
+    assert_eq!(seen.unwrap().state, RunState::Running);
+    outbox.publish(&status(RunState::Paused), Some("STOP\n"));
+    assert!(!outbox.reply_at(version, "running\n"));
+    let (seen, version) = outbox.status();
+    assert_eq!(seen.unwrap().state, RunState::Paused);
+    assert!(outbox.reply_at(version, "paused\n"));
+    outbox.end();
+    outbox.close();
+    assert_eq!(read_all(theirs), "negotiated\nSTOP\npaused\n");
+}
+
+#[test]
+fn events_never_wait_for_a_client_and_it_is_cut_off_at_the_bound() {
+    let (outbox, theirs) = pair();
+    outbox.reply("", true);
+    let line = format!("{}\n", "e".repeat(99));
+    let mut published = 0;
+    while !outbox.lock().closed {
+        outbox.publish(&status(RunState::Running), Some(&line));
+        published += line.len();
+        assert!(published < CLOSE_BOUND + (4 << 20), "never cut off");
+    }
+    assert!(published > CLOSE_BOUND);
+    assert!(!outbox.begin() && !outbox.wait_for_room());
+    assert!(read_all(theirs).len() < CLOSE_BOUND);
+}
+
+#[test]
+fn a_large_reply_is_not_held_against_its_client() {
+    let (outbox, theirs) = pair();
+    let reply = "r".repeat(CLOSE_BOUND + 1);
+    outbox.reply(&reply, true);
+    outbox.publish(&status(RunState::Running), Some("EVENT\n"));
+    assert!(outbox.is_behind());
+    let reader = thread::spawn(move || read_all(theirs));
+    assert!(outbox.wait_for_room());
+    outbox.drain();
+    assert!(!outbox.is_behind());
+    outbox.close();
+    assert!(reader.join().unwrap() == reply + "EVENT\n");
+}
+
+#[test]
+fn output_to_a_client_that_has_gone_is_dropped() {
+    let (outbox, theirs) = pair();
+    drop(theirs);
+    outbox.send("one");
+    outbox.send("two");
+    outbox.drain();
+    assert!(outbox.begin(), "what it has sent is still to be run");
+    assert_eq!(outbox.lock().waiting(), 0);
+}
+
+#[test]
+fn the_end_waits_for_the_command_under_way_and_its_reply() {
+    let (outbox, theirs) = pair();
+    assert!(outbox.begin());
+    let worker = Arc::clone(&outbox);
+    let command = thread::spawn(move || {
+        worker.reply("done\n", false);
+        worker.end();
+    });
+    outbox.finish(Instant::now() + Duration::from_secs(60));
+    command.join().unwrap();
+    assert_eq!(read_all(theirs), "done\n");
+    assert!(!outbox.begin());
+}
