@@ -127,6 +127,7 @@ fn cpus(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
         fdt.property_string("riscv,isa", &machine.extensions.isa_string())?;
         fdt.property_string("mmu-type", machine.extensions.mmu_type())?;
         let controller = fdt.begin_node("interrupt-controller")?;
+        fdt.property_u32("#address-cells", 0)?;
         fdt.property_u32("#interrupt-cells", 1)?;
         fdt.property_null("interrupt-controller")?;
         fdt.property_string("compatible", "riscv,cpu-intc")?;

@@ -5,7 +5,8 @@
 //!   │ firmware │      │ kernel, BSS included │ initrd │    …    │ device tree │ boot info │
 //! ```
 //!
-//! The device tree is as high as addressing allows, rounded down to a large page if there is room for that.
+//! The device tree is as high as addressing allows, rounded down to a huge page if there is room for that. The
+//! initrd begins a huge page: Linux keeps all of the one that its image ends in.
 
 use std::sync::Arc;
 
@@ -17,8 +18,6 @@ use crate::map;
 
 /// Bytes of the boot information that `fw_dynamic` firmware gets, behind the device tree.
 pub(crate) const BOOT_INFO: u64 = 64;
-
-const LARGE_PAGE: u64 = 2 << 20;
 
 /// Places, all inside RAM and apart from one another.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ impl Planner {
         top.next_multiple_of(PAGE_SIZE).min(self.end)
     }
 
-    /// Places the initrd on the first page above the programs.
+    /// Places the initrd on the first page above the programs that is not below `above`.
     pub(crate) fn initrd(&mut self, image: &Arc<Image>, above: u64) -> Result<Segment, ImageError> {
         let (size, from) = (image.len(), self.free_from().max(above));
         if size > self.end.saturating_sub(from) {
@@ -90,7 +89,7 @@ impl Planner {
         let from = below.map(|taken| taken.to).max().unwrap_or(self.base).next_multiple_of(PAGE_SIZE);
         let no_room = ImageFault::NoRoom { size, from: from.min(limit), to: limit };
         let highest = limit.checked_sub(size).filter(|addr| *addr >= from).ok_or(no_room)?;
-        let large = highest & !(LARGE_PAGE - 1);
-        Ok(if large >= from { large } else { highest & !(PAGE_SIZE - 1) })
+        let huge = highest & !(map::HUGE_PAGE - 1);
+        Ok(if huge >= from { huge } else { highest & !(PAGE_SIZE - 1) })
     }
 }

@@ -37,7 +37,7 @@ fn place(board: &Board) -> (u64, u64) {
 }
 
 #[test]
-fn an_image_goes_to_its_offset_with_the_initrd_above_its_bss() {
+fn an_image_goes_to_its_offset_with_the_initrd_above_its_last_large_page() {
     let (board, _) = build(|config| {
         config.kernel = Some(bytes("k", image(0x1000, 0x1_2345)));
         config.initrd = Some(bytes("i", *b"initial ramdisk"));
@@ -46,7 +46,7 @@ fn an_image_goes_to_its_offset_with_the_initrd_above_its_bss() {
     let (pc, device_tree) = place(&board);
     assert_eq!(pc, BASE + 2 * MIB);
     assert_eq!(memory(&board, pc, 0x1000), image(0x1000, 0x1_2345));
-    let initrd = pc + 0x1_3000;
+    let initrd = pc + 2 * MIB;
     assert_eq!(memory(&board, initrd, 15), b"initial ramdisk");
     assert_eq!(memory(&board, device_tree, 4), [0xd0, 0x0d, 0xfe, 0xed]);
     assert!(device_tree > initrd && device_tree < BASE + 64 * MIB);
@@ -60,12 +60,15 @@ fn an_image_goes_to_its_offset_with_the_initrd_above_its_bss() {
 fn images_are_placed_anew_with_another_seed() {
     let (board, _) = build(|config| config.initrd = Some(bytes("i", vec![7; 5000]))).unwrap();
     let (pc, device_tree) = place(&board);
-    let before = (memory(&board, pc, 0x4000), memory(&board, device_tree, 0x2000));
-    board.ram().write(pc, &[0xff; 0x4000]).unwrap();
+    let initrd = pc + 2 * MIB;
+    let before = (memory(&board, pc, 0x1000), memory(&board, device_tree, 0x2000));
+    for image in [pc, initrd] {
+        board.ram().write(image, &[0xff; 0x4000]).unwrap();
+    }
     board.ram().write(device_tree, &[0xff; 0x2000]).unwrap();
     assert_eq!(place(&board), (pc, device_tree));
-    assert_eq!(memory(&board, pc, 0x1000), before.0[..0x1000]);
-    assert_eq!(memory(&board, pc + 0x2000, 5000 - 0x1000), before.0[0x2000..][..5000 - 0x1000]);
+    assert_eq!(memory(&board, pc, 0x1000), before.0);
+    assert_eq!(memory(&board, initrd, 5000), vec![7; 5000]);
     let seed = |tree: &[u8]| Tree::parse(tree).node("/chosen").value("rng-seed").to_vec();
     let (first, second) = (seed(&before.1), seed(&memory(&board, device_tree, 0x2000)));
     assert_eq!((first.len(), second.len()), (32, 32));
@@ -154,6 +157,7 @@ fn kernels_that_end_too_early_are_cut_short() {
     let mut pe = image(0x200, 0x1000);
     pe[..2].copy_from_slice(b"MZ");
     pe[0x3c] = 0x40;
+    pe[0x40..0x58].fill(0);
     pe[0x40..0x44].copy_from_slice(b"PE\0\0");
     pe[0x46] = 1;
     pe[0x58 + 16..][..4].copy_from_slice(&0x1000_u32.to_le_bytes());
@@ -188,7 +192,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
     });
     assert_eq!(
         line,
-        "could not load initrd 'i': its 66060288 bytes do not fit into RAM (0x80202000 to 0x84000000 is free)"
+        "could not load initrd 'i': its 66060288 bytes do not fit into RAM (0x80400000 to 0x84000000 is free)"
     );
     let line = refusal(|config| {
         config.firmware = Some(bytes("f", vec![0; 3 * MIB as usize]));
@@ -223,7 +227,7 @@ fn elf_headers_that_lie_are_refused() {
 
 #[test]
 fn a_full_memory_has_no_room_for_the_device_tree() {
-    let line = refusal(|config| config.kernel = Some(bytes("k", image(0x1000, 62 * MIB - 0x1000))));
+    let line = refusal(|config| config.kernel = Some(bytes("k", image(0x1000, 62 * MIB - 0x100))));
     assert!(line.starts_with("memory is too small: "), "{line}");
     let line = refusal(|config| config.ram_size = MIB);
     assert!(line.contains("outside RAM"), "{line}");
