@@ -64,9 +64,11 @@ impl Set {
         self.write(VIRTIO_MMIO_STATUS, 0xb);
         self.write(VIRTIO_MMIO_QUEUE_SEL, 0);
         self.write(VIRTIO_MMIO_QUEUE_NUM, size);
-        for (low, addr) in
-            [(VIRTIO_MMIO_QUEUE_DESC_LOW, DESC), (VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL), (VIRTIO_MMIO_QUEUE_USED_LOW, USED)]
-        {
+        for (low, addr) in [
+            (VIRTIO_MMIO_QUEUE_DESC_LOW, DESC),
+            (VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL),
+            (VIRTIO_MMIO_QUEUE_USED_LOW, USED),
+        ] {
             self.write(low, addr as u32);
             self.write(low + 4, (addr >> 32) as u32);
         }
@@ -238,7 +240,8 @@ fn a_buffer_outside_ram_is_given_back_empty() {
 
 #[test]
 fn a_broken_queue_needs_a_reset() {
-    let broken: [(&str, fn(&Set)); 3] = [
+    type Breaking = fn(&Set);
+    let broken: [(&str, Breaking); 3] = [
         ("index far ahead", |set| {
             set.ram.write(AVAIL + 2, &100_u16.to_le_bytes()).unwrap();
             set.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
