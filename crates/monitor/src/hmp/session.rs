@@ -95,7 +95,13 @@ impl Human {
             if !outbox.begin() {
                 break;
             }
-            let more = bytes.iter().all(|&byte| session.byte(context, byte));
+            let more = bytes.iter().all(|&byte| {
+                let room = outbox.wait_for_room();
+                if room {
+                    session.byte(context, byte);
+                }
+                room
+            });
             outbox.end();
             if !more {
                 break;
@@ -109,8 +115,12 @@ impl Human {
         self.terminal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows the greeting the first time, and prompt and line always.
+    /// Shows the greeting the first time, and prompt and line always; nothing to a terminal that does not keep up, as
+    /// nobody there would see it and the keyboard can come and go without end.
     fn show(&self) {
+        if self.outbox.is_behind() {
+            return;
+        }
         let mut terminal = self.terminal();
         let mut out = if terminal.greeted { "\r\n".to_owned() } else { self.greeting.clone() };
         terminal.greeted = true;
@@ -119,8 +129,8 @@ impl Human {
         self.outbox.send(&out);
     }
 
-    /// Takes in a byte. False when no further line is to be run.
-    fn byte(&self, context: &Context, byte: u8) -> bool {
+    /// Takes in a byte, and runs the line that it completes.
+    fn byte(&self, context: &Context, byte: u8) {
         let mut terminal = self.terminal();
         let mut out = String::new();
         let action = terminal.editor.feed(byte, &mut out);
@@ -135,24 +145,20 @@ impl Human {
                 let history = terminal.editor.history();
                 drop(terminal);
                 self.outbox.reply(&out, false);
-                return self.line(context, &history, &line);
+                self.line(context, &history, &line);
+                return;
             }
         }
         if !out.is_empty() {
             self.outbox.reply(&out, false);
         }
-        true
     }
 
-    fn line(&self, context: &Context, history: &[String], line: &str) -> bool {
-        if !self.outbox.wait_for_room() {
-            return false;
-        }
+    fn line(&self, context: &Context, history: &[String], line: &str) {
         let status = context.engine().status();
         let mut text = run_line(context, &status, 0, history, line);
         text.push_str(PROMPT);
         self.outbox.reply(&text, false);
-        true
     }
 }
 
