@@ -158,6 +158,25 @@ impl Hart {
         value
     }
 
+    /// Writes a CSR by its number as machine mode would: unknown ones and read-only ones are not written, which is what
+    /// `false` says, and values are made legal.
+    pub fn set_csr(&mut self, number: u16, value: u64) -> bool {
+        let mode = std::mem::replace(&mut self.mode, Mode::Machine);
+        let number = number.into();
+        let written = self.read_csr(number, true).is_ok() && self.write_csr(number, value).is_ok();
+        self.mode = mode;
+        self.update_context();
+        written
+    }
+
+    /// Changes the privilege mode; `false` if there is no such mode.
+    pub fn set_privilege(&mut self, mode: u8) -> bool {
+        let Some(mode) = Mode::from_bits(mode.into()) else { return false };
+        self.mode = mode;
+        self.update_context();
+        true
+    }
+
     /// Instructions retired so far; exact outside of the executor's loop and where `behind` is set.
     #[inline]
     pub(crate) fn retired_now(&self) -> u64 {

@@ -109,3 +109,66 @@ pub fn run(code: &[u32], registers: &[(usize, u64)]) -> Hart {
     steps(&mut hart, code.len() as u64);
     hart
 }
+
+/// Where the handlers of [`supervised`] wait.
+pub const MACHINE_HANDLER: u64 = BASE + 0x8000;
+/// The same for supervisor mode.
+pub const SUPERVISOR_HANDLER: u64 = BASE + 0x9000;
+/// A jump to itself.
+pub const SPIN: u32 = 0x6f;
+
+pub const MODE_U: u8 = 0;
+pub const MODE_S: u8 = 1;
+pub const MODE_M: u8 = 3;
+
+/// A machine and its hart in `mode` at the start of RAM, where `code` is. All of memory is open to all modes, and both
+/// trap vectors lead to a spin.
+pub fn supervised(mode: u8, code: &[u32]) -> (Machine, Hart) {
+    let (machine, mut hart) = boot(code);
+    machine.code(MACHINE_HANDLER, &[SPIN]);
+    machine.code(SUPERVISOR_HANDLER, &[SPIN]);
+    for (csr, value) in
+        [(0x3b0, u64::MAX), (0x3a0, 0x1f), (0x305, MACHINE_HANDLER), (0x105, SUPERVISOR_HANDLER)]
+    {
+        assert!(hart.set_csr(csr, value));
+    }
+    assert!(hart.set_privilege(mode));
+    (machine, hart)
+}
+
+/// What a trap left: the mode it went to, cause, value and pc.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Taken {
+    pub mode: u8,
+    pub cause: u64,
+    pub tval: u64,
+    pub epc: u64,
+}
+
+/// Runs until a handler spins and says what it would find.
+pub fn trapped(hart: &mut Hart) -> Taken {
+    hart.run(hart.retired() + 1000);
+    taken(hart)
+}
+
+/// What the handler that the hart is in finds.
+pub fn taken(hart: &mut Hart) -> Taken {
+    let mode = hart.privilege();
+    let pc = hart.pc();
+    let base: u16 = if mode == MODE_M { 0x340 } else { 0x140 };
+    let handler = if mode == MODE_M { MACHINE_HANDLER } else { SUPERVISOR_HANDLER };
+    assert!((handler..handler + 64).contains(&pc), "no handler was entered: pc {pc:#x} in mode {mode}");
+    let mut csr = |number| hart.csr(base + number).unwrap();
+    Taken { mode, epc: csr(1), cause: csr(2), tval: csr(3) }
+}
+
+/// The trap that one instruction takes in `mode`, which has to be taken at once and to machine mode.
+pub fn trap_of(mode: u8, instruction: u32, registers: &[(usize, u64)]) -> (u64, u64) {
+    let (_machine, mut hart) = supervised(mode, &[instruction]);
+    for &(number, value) in registers {
+        hart.set_x(number, value);
+    }
+    let taken = trapped(&mut hart);
+    assert_eq!((taken.mode, taken.epc), (MODE_M, BASE));
+    (taken.cause, taken.tval)
+}
