@@ -59,10 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 
     let clocks = Clocks::new(options.icount, options.test_clock);
     let mut consoles = Consoles::open(options)?;
-    let test_clock = clocks
-        .shifted
-        .clone()
-        .map(|clock| TestClock { clock, timers: Arc::clone(&clocks.timers) });
+    let test_clock =
+        clocks.shifted.clone().map(|clock| TestClock { clock, timers: Arc::clone(&clocks.timers) });
     let engine = build(options, clocks, &consoles)?;
     host::watch_signals(signals, engine.clone())
         .map_err(|source| HostError { what: "cannot watch for signals", source })?;
@@ -111,8 +109,11 @@ fn dump_device_tree(options: &Options, path: &Path) -> Result<ExitCode, Box<dyn 
     let clocks = Clocks::new(None, false);
     let (board, _vcpus) = setup::board(options, &clocks, &Builder::new(), None)?;
     let tree = board.device_tree()?;
-    std::fs::write(path, tree)
-        .map_err(|source| WriteError { what: "the device tree", path: path.to_owned(), source })?;
+    std::fs::write(path, tree).map_err(|source| WriteError {
+        what: "the device tree",
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -127,8 +128,11 @@ fn start_logging(options: &Options) -> Result<(), WriteError> {
     match &options.logging.file {
         None => builder.with_writer(std::io::stderr).init(),
         Some(path) => {
-            let file = std::fs::File::create(path)
-                .map_err(|source| WriteError { what: "the log", path: path.clone(), source })?;
+            let file = std::fs::File::create(path).map_err(|source| WriteError {
+                what: "the log",
+                path: path.clone(),
+                source,
+            })?;
             builder.with_ansi(false).with_writer(Arc::new(file)).init();
         }
     }

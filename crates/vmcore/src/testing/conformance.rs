@@ -32,7 +32,7 @@ fn scribble<D: Device + ?Sized>(device: &D, window: u64, seed: u64) {
         let size = SIZES[(random.next() % 4) as usize];
         // Small offsets are where most registers are; the whole window is tried too.
         let bound = if random.next().is_multiple_of(2) { window.min(64) } else { window };
-        let offset = random.next() % bound & !(size.bytes() - 1);
+        let offset = (random.next() % bound) & !(size.bytes() - 1);
         if offset + size.bytes() > window {
             continue;
         }
