@@ -16,6 +16,8 @@ use crate::layout::{self, desc, record};
 const MIX: u64 = 0x9ddf_ea08_eb38_2d69;
 const MPP: u64 = 3 << 11;
 const MPRV: u64 = 1 << 17;
+/// Bits of `mip` that programs can write.
+const SOFTWARE_PENDING: i64 = 0x222;
 const FS: u64 = 3 << 13;
 
 /// Variables that both handlers share. Byte offsets.
@@ -129,7 +131,23 @@ fn enter(asm: &mut Asm, mode: &ModeCsrs) {
 }
 
 /// Logs the trap and mixes it into the hash. x14 = number of traps before, x20 = descriptor.
-fn log(asm: &mut Asm, mode: &ModeCsrs, no_room: &'static str) {
+fn log(asm: &mut Asm, mode: &ModeCsrs, [no_room, known, valued]: [&'static str; 3]) {
+    // See `MisalignedAtomicCause` in `known`: which of the two it is is not compared.
+    asm.li(21, 6);
+    asm.branch("bne", 10, 21, known);
+    asm.li(10, 4);
+    asm.csr("csrrw", 0, mode.cause, 10);
+    asm.label(known);
+    // See `PrivilegedTval` in `known`: the value is dropped for privileged instructions.
+    asm.li(21, 2);
+    asm.branch("bne", 10, 21, valued);
+    asm.li(21, 0x707f);
+    asm.r("and", 21, 21, 12);
+    asm.i("addi", 21, 21, -0x73);
+    asm.branch("bne", 21, 0, valued);
+    asm.li(12, 0);
+    asm.csr("csrrw", 0, mode.tval, 0);
+    asm.label(valued);
     asm.i("ld", 14, 9, var::TRAPS);
     asm.i("addi", 15, 14, 1);
     asm.s("sd", 15, var::TRAPS, 9);
@@ -202,6 +220,7 @@ fn skip(asm: &mut Asm, mode: &ModeCsrs, labels: [&'static str; 3]) {
     asm.jump(set);
     asm.label(by_link);
     asm.i("ld", 11, 8, 8);
+    asm.i("andi", 11, 11, -2);
     asm.label(set);
     asm.csr("csrrw", 0, mode.epc, 11);
     asm.label(restore);
@@ -224,7 +243,7 @@ fn base_of(asm: &mut Asm, mode: u32, base: u32) {
 
 fn machine_handler(asm: &mut Asm) {
     enter(asm, &M);
-    log(asm, &M, "m_no_room");
+    log(asm, &M, ["m_no_room", "m_known", "m_valued"]);
     asm.branch("bge", 10, 0, "m_exception");
     interrupt(asm, &M, "m_restore");
     asm.label("m_exception");
@@ -260,7 +279,7 @@ fn machine_handler(asm: &mut Asm) {
 
 fn supervisor_handler(asm: &mut Asm) {
     enter(asm, &S);
-    log(asm, &S, "s_no_room");
+    log(asm, &S, ["s_no_room", "s_known", "s_valued"]);
     asm.branch("bge", 10, 0, "s_exception");
     interrupt(asm, &S, "s_restore");
     asm.label("s_exception");
@@ -295,8 +314,14 @@ fn case_end(asm: &mut Asm) {
     put(asm, 13, record::CSR);
     for (at, (_, csr)) in layout::CSRS.iter().enumerate() {
         asm.csr("csrrs", 17, *csr, 0);
+        if *csr == M.pending {
+            // The others are wires of devices that only one side has.
+            asm.i("andi", 17, 17, SOFTWARE_PENDING);
+        }
         put(asm, 17, record::CSR + 1 + at);
     }
+    // A protected region that is smaller than an access stops even machine mode.
+    asm.csr("csrrw", 0, 0x3a0, 0);
     for reg in 1..32 {
         asm.i("ld", 17, 8, 8 * i64::from(reg));
         put(asm, 17, record::X + reg as usize);

@@ -1,13 +1,18 @@
+#![allow(missing_docs)]
 use difftest::*;
 #[test] fn t() {
+  let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+  let from: u64 = std::env::var("S").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+  let only = std::env::var("C").unwrap_or_default();
   for class in case::Class::ALL {
-    let cases: Vec<_> = (0..100).map(|s| generate::case(class, s)).collect();
-    let img = image::build(&cases).unwrap();
+    if !only.is_empty() && !only.split(',').any(|c| c == format!("{class:?}")) { continue; }
+    let cases: Vec<_> = (from..from+n).map(|s| generate::case(class, s)).collect();
     let t = std::time::Instant::now();
-    let out = qemu::run(&img, layout::RESULTS, 256*8*200, std::time::Duration::from_secs(10)).unwrap();
-    let done = (0..100).filter(|i| image::Record::read(&out.memory, *i).is_some()).count();
-    let traps: u64 = (0..100).filter_map(|i| image::Record::read(&out.memory, i)).map(|r| r.word(1)).sum();
-    let maxed = (0..100).filter_map(|i| image::Record::read(&out.memory, i)).filter(|r| r.word(1)>=400).count();
-    println!("{class:?} {} KiB done {done} fin {} traps {traps} maxed {maxed} {:?} {:?}", img.len()/1024, out.finished, String::from_utf8_lossy(&out.console), t.elapsed());
+    let mut totals = compare::Totals::default();
+    let d = compare::differing(&cases, &mut totals).unwrap();
+    println!("{class:?} {totals:?} {:?} differ {}: {:?}", t.elapsed(), d.len(), &d[..d.len().min(10)]);
+    for &i in d.iter().take(std::env::var("R").ok().and_then(|n| n.parse().ok()).unwrap_or(1)) {
+        println!("{}", compare::report(&compare::shrink(&cases[i]).unwrap()).unwrap());
+    }
   }
 }

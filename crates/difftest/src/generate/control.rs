@@ -103,7 +103,7 @@ impl Maker {
     pub(super) fn self_modifying(&mut self) {
         let mut asm = Asm::new();
         let (at, new) = self.two_free();
-        let rd = self.free();
+        let rd = (3..32).find(|reg| self.free.contains(reg) && ![at, new].contains(reg)).unwrap_or(1);
         let insn = isa::named("addi");
         let target = self.rng.pick(&[rd, 0]);
         let word = insn.encode(&Fields { rd: target, rs1: rd, imm: self.rng.range(-2048, 2047), ..Fields::default() });

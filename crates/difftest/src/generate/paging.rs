@@ -44,6 +44,8 @@ struct Slot {
     leaf: u64,
     /// Leads to pages of returns rather than to data.
     code: bool,
+    /// May lead out of RAM, and gets aligned accesses only: see `CrossingOrder` in `known`.
+    hole: bool,
 }
 
 impl Tables {
@@ -117,12 +119,14 @@ impl Maker {
         for index in 0..14_u64 {
             let level = self.rng.pick(&[0, 0, 0, 0, 0, 1, 1, 2]);
             let code = self.rng.one_in(3);
+            let hole = self.rng.one_in(3);
             let high = self.rng.one_in(3);
-            // A gigapage of its own for each, in either half of the address space.
+            // A gigapage of its own for each, in either half of the address space, and none where `virt` has a device:
+            // machine mode meets these addresses untranslated.
             let top = if high { u64::MAX << 38 } else { 0 };
-            let mut va = top | (4 + index) << 30;
+            let mut va = top | (40 + index) << 30;
             if tables.levels == 4 && self.rng.one_in(2) {
-                va = (if high { u64::MAX << 47 } else { 0 }) | (1 + self.rng.below(200)) << 39 | (4 + index) << 30;
+                va = (if high { u64::MAX << 47 } else { 0 }) | (1 + self.rng.below(200)) << 39 | (40 + index) << 30;
             }
             if level < 2 {
                 va |= self.rng.below(512) << 21;
@@ -132,7 +136,7 @@ impl Maker {
             }
             let neighbour = level == 0 && self.rng.one_in(2);
             for va in [Some(va), neighbour.then_some(va + 4096)].into_iter().flatten() {
-                let slot = Slot { va, level, leaf: 0, code };
+                let slot = Slot { va, level, leaf: 0, code, hole };
                 let entry = self.entry_for(slot);
                 slots.push(Slot { leaf: tables.put(va, level, entry), ..slot });
             }
@@ -162,7 +166,7 @@ impl Maker {
             3 => flags &= !W,
             4 => flags &= !R,
             5 => flags &= !(R | W | X),
-            6 => phys = self.rng.pick(&[0x9000_0000, 0x00ff_0000_0000_0000, 0x0800_0000]),
+            6 if slot.hole => phys = self.rng.pick(&[0x9000_0000, 0x00ff_0000_0000_0000, 0x0800_0000]),
             7 if slot.level != 0 => phys |= 4096 << self.rng.below(9 * u64::from(slot.level)),
             8 => return entry(phys, flags) | 1 << self.rng.range(54, 63),
             9 => flags |= G | self.rng.below(4) << 8,
@@ -186,6 +190,7 @@ impl Maker {
         };
         // Of a larger page, one of the first pages; the last page of the scratch memory stays spare for accesses that cross.
         let page = if slot.level == 0 { 0 } else { self.rng.below(if slot.code { 3 } else { 7 }) };
+        let at = if slot.hole { at & 0xff8 } else { at };
         (slot.va & (u64::MAX << (12 + 9 * slot.level))) + offset + page * 4096 + at
     }
 

@@ -12,14 +12,16 @@ const SUPERVISOR: u64 = 0x222;
 impl Maker {
     /// A case that enables, raises, delegates and takes interrupts in all modes.
     pub(super) fn interrupts(&mut self) {
+        // Sets in which falling priority is rising number; see `InterruptPriority` in `known`.
+        let set = self.rng.pick(&[0x2, 0x20, 0x200, 0x22]);
         self.case.mideleg = self.rng.next() & SUPERVISOR;
         let mut mode = Mode::Machine;
         for _ in 0..40 {
             match (self.rng.below(6), mode) {
                 (0, _) => mode = self.switch_mode(),
                 (1, _) => self.integer(),
-                (_, Mode::Machine) => self.machine_interrupt(),
-                (_, Mode::Supervisor) => self.supervisor_interrupt(),
+                (_, Mode::Machine) => self.machine_interrupt(set),
+                (_, Mode::Supervisor) => self.supervisor_interrupt(set),
                 (_, Mode::User) => {
                     self.integer();
                     mode = self.switch_mode();
@@ -28,7 +30,7 @@ impl Maker {
         }
     }
 
-    fn machine_interrupt(&mut self) {
+    fn machine_interrupt(&mut self, set: u64) {
         let mut asm = Asm::new();
         let (bits, read) = self.two_free();
         match self.rng.below(6) {
@@ -38,18 +40,19 @@ impl Maker {
                 asm.csr(self.rng.pick(&["csrrs", "csrrc"]), read, 0x300, bits);
             }
             1 | 2 => {
-                asm.li(bits, self.rng.next() & SUPERVISOR);
+                asm.li(bits, self.rng.next() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrs", "csrrw"]), 0, 0x304, bits);
             }
             3 | 4 => {
-                asm.li(bits, self.rng.next() & SUPERVISOR);
+                asm.li(bits, self.rng.next() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrs", "csrrc"]), 0, 0x344, bits);
                 asm.csr("csrrs", read, 0x344, 0);
+                asm.i("andi", read, read, SUPERVISOR as i64);
             }
             _ => {
                 // `wfi` with something pending and enabled, the global enable off.
                 asm.csr("csrrci", 0, 0x300, 8);
-                asm.li(bits, self.rng.pick(&[2, 0x20, 0x200]));
+                asm.li(bits, set);
                 asm.csr("csrrs", 0, 0x304, bits);
                 asm.csr("csrrs", 0, 0x344, bits);
                 asm.op("wfi", Fields::default());
@@ -59,17 +62,17 @@ impl Maker {
         self.group(asm);
     }
 
-    fn supervisor_interrupt(&mut self) {
+    fn supervisor_interrupt(&mut self, set: u64) {
         let mut asm = Asm::new();
         let (bits, read) = self.two_free();
         match self.rng.below(3) {
             0 => asm.csr(self.rng.pick(&["csrrsi", "csrrci"]), read, 0x100, 2),
             1 => {
-                asm.li(bits, self.rng.next() & SUPERVISOR);
+                asm.li(bits, self.rng.next() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrw"]), read, 0x104, bits);
             }
             _ => {
-                asm.li(bits, self.rng.next() & SUPERVISOR);
+                asm.li(bits, self.rng.next() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrc"]), read, 0x144, bits);
                 asm.csr("csrrs", read, 0x144, 0);
             }
