@@ -20,12 +20,9 @@ mod options;
 mod session;
 mod table;
 
-pub use error::{CliError, SetupError, ValueError};
+pub use error::CliError;
 pub use finish::MAX_CPUS;
-pub use options::{
-    Bios, BootFiles, CpuModel, InheritedFd, Logging, MachineKind, MachineOptions, Monitor, MonitorKind,
-    Options, RngSource, Smp, Warning,
-};
+pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, RngSource};
 
 use table::{Argument, OptionDef};
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use board::{Board, BoardConfig, ImageSource, Vcpus};
-use clock::{CountedSource, GuestClock, HostClock, IcountShift, ShiftedClock, SystemClock, TimerQueue};
+use clock::{
+    CountedSource, GuestClock, HostClock, IcountShift, RtcBase, ShiftedClock, SystemClock, TimerQueue,
+};
 use devices::SerialPort;
 use devices::virtio::EntropySource;
 use engine::{Builder, Engine, EngineConfig};
@@ -96,7 +98,7 @@ pub(crate) fn board(
         device_tree: boot.dtb.clone().map(ImageSource::File),
         bootargs: boot.append.clone().unwrap_or_default(),
         rtc: options.rtc,
-        local_offset_s: host_offset_s(),
+        local_offset_s: if options.rtc.base == RtcBase::Localtime { host_offset_s() } else { 0 },
         sun_rtc: options.machine.wakeup_rtc,
         suspend: options.machine.suspend,
         virtio_rng: !options.rngs.is_empty(),

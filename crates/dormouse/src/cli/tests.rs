@@ -1,3 +1,4 @@
+use super::options::*;
 use super::*;
 use backends::{CharKind, CharSpec, SocketAddress, SocketSpec};
 use proptest::prelude::*;
