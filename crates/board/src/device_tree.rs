@@ -2,6 +2,7 @@
 //!
 //! Bindings: Devicetree Specification 0.4; Linux `Documentation/devicetree/bindings` for the names of the devices.
 
+use devices::Finisher;
 use vm_fdt::{Error, FdtWriter};
 
 use crate::map::{self, Place};
@@ -25,6 +26,9 @@ pub(crate) struct Description {
     pub(crate) harts: u32,
     pub(crate) extensions: hart::Extensions,
     pub(crate) sun_rtc: bool,
+    /// Firmware of the guest's own runs, which finds its power controls here. The built-in one needs none, and offers the
+    /// kernel only one way to each end.
+    pub(crate) firmware: bool,
 }
 
 /// Frequency of the UART's clock in Hz. Nothing depends on it but the divisors that drivers compute.
@@ -42,6 +46,7 @@ mod cause {
 
 const PLIC_PHANDLE: u32 = 1;
 const SUN_CLOCK_PHANDLE: u32 = 2;
+const TEST_PHANDLE: u32 = 3;
 /// The interrupt controller of hart 0; the others follow.
 const HART_PHANDLE: u32 = 0x10;
 
@@ -71,6 +76,10 @@ pub(crate) fn generate(machine: &Description, chosen: &Chosen<'_>) -> Result<Vec
         fdt.property_u32("clock-frequency", SUN_CLOCK_HZ)?;
         fdt.property_phandle(SUN_CLOCK_PHANDLE)?;
         fdt.end_node(node)?;
+    }
+    if machine.firmware {
+        power_control(&mut fdt, "poweroff", "syscon-poweroff", Finisher::PASS)?;
+        power_control(&mut fdt, "reboot", "syscon-reboot", Finisher::RESET)?;
     }
     fdt.end_node(root)?;
     fdt.finish()
@@ -145,7 +154,9 @@ fn soc(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
     fdt.property_string("compatible", "simple-bus")?;
     fdt.property_null("ranges")?;
     interrupt_controllers(fdt, machine.harts)?;
-    device(fdt, "test", map::TEST, &["sifive,test1", "sifive,test0", "syscon"], |_| Ok(()))?;
+    device(fdt, "test", map::TEST, &["sifive,test1", "sifive,test0", "syscon"], |fdt| {
+        fdt.property_phandle(TEST_PHANDLE)
+    })?;
     device(fdt, "serial", map::UART, &["ns16550a"], |fdt| {
         fdt.property_u32("clock-frequency", UART_CLOCK_HZ)
     })?;
@@ -181,6 +192,16 @@ fn interrupt_controllers(fdt: &mut FdtWriter, harts: u32) -> Result<(), Error> {
         let wires = wires([cause::MACHINE_SOFTWARE, cause::MACHINE_TIMER]);
         fdt.property_array_u32("interrupts-extended", &wires)
     })
+}
+
+/// A write of `value` to the test finisher ends the machine.
+fn power_control(fdt: &mut FdtWriter, name: &str, compatible: &str, value: u32) -> Result<(), Error> {
+    let node = fdt.begin_node(name)?;
+    fdt.property_string("compatible", compatible)?;
+    fdt.property_u32("regmap", TEST_PHANDLE)?;
+    fdt.property_u32("offset", 0)?;
+    fdt.property_u32("value", value)?;
+    fdt.end_node(node)
 }
 
 /// A node of `soc`: where it is, what it is, its interrupt, and `more`.

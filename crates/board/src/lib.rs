@@ -22,23 +22,23 @@ mod kernel;
 mod layout;
 pub mod map;
 mod user_tree;
+mod wiring;
 
 use std::sync::Arc;
 
 use clock::WallClock;
-use devices::virtio::{Entropy, EntropySource, MmioSlot, VirtioDevice};
-use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart};
+use devices::virtio::EntropySource;
+use devices::{Plic, Uart};
 use hart::{Hart, HartConfig};
 use ram::Ram;
-use runstate::WakeSource;
-use sbi::{DebugConsole, Sbi};
+use sbi::Sbi;
 use vmcore::{BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu};
 
 use device_tree::{Chosen, Description, SEED};
 use image::{CopyError, Image, ImageError, ImageFault};
 use kernel::Segment;
 use layout::{BOOT_INFO, Layout, Planner};
-use map::Place;
+use wiring::{UartConsole, Wiring};
 
 pub use config::{BoardConfig, BoardError, MAX_HARTS};
 pub use image::{ImageError as LoadImageError, ImageFault as LoadImageFault, ImageSource, Role};
@@ -75,6 +75,7 @@ impl Board {
             harts: config.harts,
             extensions: config.extensions,
             sun_rtc: config.sun_rtc,
+            firmware: config.firmware.is_some(),
         };
         let user_tree = read_user_tree(&config)?;
         let layout = plan(&config, &description, user_tree.as_deref())?;
@@ -308,95 +309,5 @@ impl Board {
             image::clear(&self.ram, segment.addr + segment.len, segment.size - segment.len)?;
         }
         Ok(())
-    }
-}
-
-// ---- devices ----
-
-/// The devices, connected.
-struct Wiring {
-    bus: Bus,
-    devices: Vec<Arc<dyn Device>>,
-    uart: Arc<Uart>,
-    plic: Arc<Plic>,
-    wall_clocks: Vec<Arc<WallClock>>,
-}
-
-impl Wiring {
-    fn new(config: &BoardConfig, ram: &Arc<Ram>, harts: &Harts) -> Result<Self, BoardError> {
-        // rtc0 is what Linux takes its time from and wakes by; the D1's if there is one.
-        let goldfish_number = u8::from(config.sun_rtc);
-        let named = [
-            (map::SUN_RTC.irq, WakeSource::Rtc(0)),
-            (map::GOLDFISH_RTC.irq, WakeSource::Rtc(goldfish_number)),
-        ];
-        let named = if config.sun_rtc { &named[..] } else { &named[1..] };
-        let plic = Arc::new(Plic::new("plic", harts.clone(), Arc::clone(&config.port), named));
-        let line = |place: Place| plic.line(place.irq);
-        let wall = || {
-            let (host, guest) = (Arc::clone(&config.host), Arc::clone(&config.clock));
-            Arc::new(WallClock::new(config.rtc, config.local_offset_s, host, guest))
-        };
-        let serial = config.serial.first().map_or_else(|| Arc::new(Nowhere) as _, Arc::clone);
-        let uart = Arc::new(Uart::new("serial0", line(map::UART)?, serial));
-
-        let mut bus = Bus::new();
-        let mut devices: Vec<Arc<dyn Device>> = Vec::new();
-        let mut wall_clocks = Vec::new();
-        let mut add = |place: Place, device: Arc<dyn Device>| {
-            devices.push(Arc::clone(&device));
-            bus.map(place.base, place.size, device)
-        };
-        add(map::TEST, Arc::new(Finisher::new("test")))?;
-        if config.sun_rtc {
-            let clock = wall();
-            wall_clocks.push(Arc::clone(&clock));
-            add(map::SUN_RTC, Sun20iRtc::new("rtc0", clock, &config.timers, line(map::SUN_RTC)?))?;
-        }
-        let clock = wall();
-        wall_clocks.push(Arc::clone(&clock));
-        let (name, irq) = (format!("rtc{goldfish_number}"), line(map::GOLDFISH_RTC)?);
-        let port = Arc::clone(&config.port);
-        add(map::GOLDFISH_RTC, GoldfishRtc::new(&name, goldfish_number, clock, &config.timers, irq, port))?;
-        add(map::UART, Arc::clone(&uart) as _)?;
-        for index in 0..map::VIRTIO_SLOTS {
-            let place = map::virtio(index);
-            let device = (config.virtio_rng && index == 0)
-                .then(|| Box::new(Entropy::new(Arc::clone(&config.entropy))) as Box<dyn VirtioDevice>);
-            let name = format!("virtio-mmio{index}");
-            add(place, Arc::new(MmioSlot::new(&name, line(place)?, Arc::clone(ram), device)))?;
-        }
-        add(map::CLINT, Arc::new(Aclint::new("clint", harts.clone())))?;
-        // Behind every device with a line: when the machine starts it judges what they have raised, and when the machine
-        // is reset it forgets what they had raised before.
-        add(map::PLIC, Arc::clone(&plic) as _)?;
-        devices.push(Arc::new(PowerButton::new("power-button")));
-        Ok(Self { bus, devices, uart, plic, wall_clocks })
-    }
-}
-
-/// The serial port's back end when there is none.
-struct Nowhere;
-
-impl SerialPort for Nowhere {
-    fn try_write(&self, bytes: &[u8]) -> usize {
-        bytes.len()
-    }
-
-    fn resume_input(&self) {}
-
-    fn hold(&self, _held: bool) {}
-}
-
-/// DBCN goes to the serial port.
-struct UartConsole(Arc<Uart>);
-
-impl DebugConsole for UartConsole {
-    fn write(&self, bytes: &[u8]) -> usize {
-        self.0.console_write(bytes)
-    }
-
-    fn read(&self, bytes: &mut [u8]) -> usize {
-        self.0.console_read(bytes)
     }
 }

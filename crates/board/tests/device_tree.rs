@@ -244,6 +244,18 @@ proptest::proptest! {
 }
 
 #[test]
+fn only_firmware_is_given_power_controls() {
+    let blob = tree(|_| {});
+    assert!(Tree::parse(&blob).find("/poweroff").is_none());
+    let blob = tree(|config| config.firmware = Some(bytes("f", vec![0; 16])));
+    let tree = Tree::parse(&blob);
+    for (path, value) in [("/poweroff", 0x5555), ("/reboot", 0x7777)] {
+        assert_eq!(tree.node(path).cells("value"), [value]);
+        assert_eq!(tree.node(path).cells("regmap"), tree.node("/soc/test@100000").cells("phandle"));
+    }
+}
+
+#[test]
 fn each_boot_has_a_seed_of_its_own() {
     let (board, _) = Board::build(Ground::new().config(Some(bytes("k", image(64, 64))))).unwrap();
     assert_ne!(board.device_tree().unwrap(), board.device_tree().unwrap());

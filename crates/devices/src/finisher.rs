@@ -8,10 +8,8 @@ use spec::*;
 /// The register and what is written to it, as SiFive's test device and QEMU's `virt` machine have it.
 mod spec {
     pub const FINISH: u64 = 0;
-    pub const PASS: u64 = 0x5555;
     /// With the exit status in the upper half.
-    pub const FAIL: u64 = 0x3333;
-    pub const RESET: u64 = 0x7777;
+    pub const FAIL: u32 = 0x3333;
 }
 
 /// The device. It has no state.
@@ -22,6 +20,10 @@ pub struct Finisher {
 impl Finisher {
     /// Size of the register window in bytes.
     pub const WINDOW: u64 = 0x1000;
+    /// Written to the register at offset 0, shuts the machine down.
+    pub const PASS: u32 = 0x5555;
+    /// Written to the register at offset 0, resets the machine.
+    pub const RESET: u32 = 0x7777;
     const VERSION: u32 = 1;
 
     /// The device.
@@ -44,13 +46,13 @@ impl Device for Finisher {
         if offset != FINISH || size == AccessSize::Byte {
             return None;
         }
-        match value & 0xffff {
-            PASS => Some(GuestRequest::ShutDown { cause: ShutdownCause::GuestShutdown, exit_code: 0 }),
+        match (value & 0xffff) as u32 {
+            Self::PASS => Some(GuestRequest::ShutDown { cause: ShutdownCause::GuestShutdown, exit_code: 0 }),
             FAIL => {
                 let exit_code = (value >> 16 & 0xffff) as i32;
                 Some(GuestRequest::ShutDown { cause: ShutdownCause::GuestPanic, exit_code })
             }
-            RESET => Some(GuestRequest::Reset),
+            Self::RESET => Some(GuestRequest::Reset),
             _ => None,
         }
     }

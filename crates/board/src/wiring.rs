@@ -1,0 +1,102 @@
+//! The devices of the machine: made, connected to the interrupt controller and put on the bus.
+
+use std::sync::Arc;
+
+use clock::WallClock;
+use devices::virtio::{Entropy, MmioSlot, VirtioDevice};
+use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart};
+use ram::Ram;
+use runstate::WakeSource;
+use sbi::DebugConsole;
+use vmcore::{Bus, Device, Harts};
+
+use crate::config::{BoardConfig, BoardError};
+use crate::map::{self, Place};
+
+/// The devices, connected.
+pub(crate) struct Wiring {
+    pub(crate) bus: Bus,
+    pub(crate) devices: Vec<Arc<dyn Device>>,
+    pub(crate) uart: Arc<Uart>,
+    pub(crate) plic: Arc<Plic>,
+    pub(crate) wall_clocks: Vec<Arc<WallClock>>,
+}
+
+impl Wiring {
+    pub(crate) fn new(config: &BoardConfig, ram: &Arc<Ram>, harts: &Harts) -> Result<Self, BoardError> {
+        // rtc0 is what Linux takes its time from and wakes by; the D1's if there is one.
+        let goldfish_number = u8::from(config.sun_rtc);
+        let named = [
+            (map::SUN_RTC.irq, WakeSource::Rtc(0)),
+            (map::GOLDFISH_RTC.irq, WakeSource::Rtc(goldfish_number)),
+        ];
+        let named = if config.sun_rtc { &named[..] } else { &named[1..] };
+        let plic = Arc::new(Plic::new("plic", harts.clone(), Arc::clone(&config.port), named));
+        let line = |place: Place| plic.line(place.irq);
+        let wall = || {
+            let (host, guest) = (Arc::clone(&config.host), Arc::clone(&config.clock));
+            Arc::new(WallClock::new(config.rtc, config.local_offset_s, host, guest))
+        };
+        let serial = config.serial.first().map_or_else(|| Arc::new(Nowhere) as _, Arc::clone);
+        let uart = Arc::new(Uart::new("serial0", line(map::UART)?, serial));
+
+        let mut bus = Bus::new();
+        let mut devices: Vec<Arc<dyn Device>> = Vec::new();
+        let mut wall_clocks = Vec::new();
+        let mut add = |place: Place, device: Arc<dyn Device>| {
+            devices.push(Arc::clone(&device));
+            bus.map(place.base, place.size, device)
+        };
+        add(map::TEST, Arc::new(Finisher::new("test")))?;
+        if config.sun_rtc {
+            let clock = wall();
+            wall_clocks.push(Arc::clone(&clock));
+            add(map::SUN_RTC, Sun20iRtc::new("rtc0", clock, &config.timers, line(map::SUN_RTC)?))?;
+        }
+        let clock = wall();
+        wall_clocks.push(Arc::clone(&clock));
+        let (name, irq) = (format!("rtc{goldfish_number}"), line(map::GOLDFISH_RTC)?);
+        let port = Arc::clone(&config.port);
+        add(map::GOLDFISH_RTC, GoldfishRtc::new(&name, goldfish_number, clock, &config.timers, irq, port))?;
+        add(map::UART, Arc::clone(&uart) as _)?;
+        for index in 0..map::VIRTIO_SLOTS {
+            let place = map::virtio(index);
+            let device = (config.virtio_rng && index == 0)
+                .then(|| Box::new(Entropy::new(Arc::clone(&config.entropy))) as Box<dyn VirtioDevice>);
+            let name = format!("virtio-mmio{index}");
+            add(place, Arc::new(MmioSlot::new(&name, line(place)?, Arc::clone(ram), device)))?;
+        }
+        add(map::CLINT, Arc::new(Aclint::new("clint", harts.clone())))?;
+        // Behind every device with a line: when the machine starts it judges what they have raised, and when the machine
+        // is reset it forgets what they had raised before.
+        add(map::PLIC, Arc::clone(&plic) as _)?;
+        devices.push(Arc::new(PowerButton::new("power-button")));
+        Ok(Self { bus, devices, uart, plic, wall_clocks })
+    }
+}
+
+/// The serial port's back end when there is none.
+struct Nowhere;
+
+impl SerialPort for Nowhere {
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+
+    fn resume_input(&self) {}
+
+    fn hold(&self, _held: bool) {}
+}
+
+/// DBCN goes to the serial port.
+pub(crate) struct UartConsole(pub(crate) Arc<Uart>);
+
+impl DebugConsole for UartConsole {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.0.console_write(bytes)
+    }
+
+    fn read(&self, bytes: &mut [u8]) -> usize {
+        self.0.console_read(bytes)
+    }
+}
