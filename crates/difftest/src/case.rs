@@ -105,6 +105,8 @@ pub struct Case {
     pub counteren: u64,
     /// `fcsr`.
     pub fcsr: u64,
+    /// Whether `mtval` and `stval` of illegal instructions are not looked at (see `PrivilegedTval` in `known`).
+    pub drop_tval: bool,
     /// x0 to x31.
     pub x: [u64; 32],
     /// f0 to f31.
@@ -133,6 +135,7 @@ impl Case {
             mie: 0,
             counteren: 7,
             fcsr: 0,
+            drop_tval: false,
             x: [0; 32],
             f: [0; 32],
             bases: [layout::CODE; 4],

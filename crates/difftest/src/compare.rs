@@ -12,6 +12,8 @@ use crate::qemu::{self, QemuError};
 
 /// Most cases in one image.
 pub const BATCH: usize = 200;
+/// Most values that a report shows.
+const MOST_LINES: usize = 24;
 /// Instructions that a case may retire on average.
 const CASE_LIMIT: u64 = 400_000;
 
@@ -126,10 +128,10 @@ pub fn report(case: &Case) -> Result<String, CompareError> {
     }
     match &pairs[0] {
         (Some(theirs), Some(ours)) => {
-            for ((name, theirs), (_, ours)) in theirs.fields().iter().zip(ours.fields()) {
-                if *theirs != ours {
-                    let _ = writeln!(text, "  {name}: QEMU {theirs:#x}, ours {ours:#x}");
-                }
+            let (theirs, ours) = (theirs.fields(), ours.fields());
+            let differ = theirs.iter().zip(&ours).filter(|(theirs, ours)| theirs != ours);
+            for ((name, theirs), (_, ours)) in differ.take(MOST_LINES) {
+                let _ = writeln!(text, "  {name}: QEMU {theirs:#x}, ours {ours:#x}");
             }
         }
         (theirs, ours) => {

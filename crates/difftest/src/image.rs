@@ -82,6 +82,7 @@ impl Image {
             (desc::COPIES, copies.len() as u64 / 3),
             (desc::COPY_LIST, free),
             (desc::COUNTEREN, case.counteren),
+            (desc::DROP_TVAL, case.drop_tval.into()),
         ] {
             self.put_words(descriptor + at as u64, &[value]);
         }

@@ -73,6 +73,8 @@ pub mod desc {
     pub const COPY_LIST: i64 = 120;
     /// `mcounteren` and `scounteren`.
     pub const COUNTEREN: i64 = 128;
+    /// Not zero: `mtval` and `stval` of illegal instructions are not looked at.
+    pub const DROP_TVAL: i64 = 136;
     /// x0 to x31.
     pub const X: i64 = 256;
     /// f0 to f31.

@@ -97,7 +97,7 @@ impl Maker {
         self.case.bases = [USER_CODE, supervisor, 0, layout::CODE];
         let asid = self.rng.pick(&[0, 1, 0xffff]);
         self.case.satp = u64::from(levels + 5) << 60 | asid << 44 | layout::TABLES >> 12;
-        self.case.medeleg = if self.rng.one_in(2) { 0 } else { self.rng.next() & 0xb0ff };
+        self.case.medeleg = if self.rng.one_in(2) { 0 } else { self.delegation() };
         self.any_mode();
         let mut mode = self.case.mode;
         for _ in 0..45 {

@@ -33,7 +33,7 @@ const PLAIN: &[Plain] = &[
     plain(0x340, u64::MAX, layout::CONTEXT),
     plain(0x105, u64::MAX, 0),
     // medeleg, mideleg, mie, mip (all but MSIP, MTIP and MEIP, which are wires)
-    plain(0x302, u64::MAX, 0),
+    plain(0x302, 0xb3ff, 0),
     plain(0x303, 0xaaa, 0),
     plain(0x304, 0xaaa, 0),
     plain(0x344, 0x222, 0),
