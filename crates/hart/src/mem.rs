@@ -92,7 +92,7 @@ impl<'a> HostWord<'a> {
     /// The word of `T`'s size at guest physical address `addr`, if that is aligned and in RAM. Whoever writes to it
     /// says so to the code map.
     pub(crate) fn physical<T: Word>(ram: &'a Ram, addr: u64) -> Option<Self> {
-        if addr % T::BYTES != 0 {
+        if !addr.is_multiple_of(T::BYTES) {
             return None;
         }
         let page = ram.host_page(addr)?;

@@ -149,7 +149,7 @@ fn compare(h: u32, funct3: u32) -> u32 {
         bits(h, 12, 1, 8) | bits(h, 10, 2, 3) | bits(h, 5, 2, 6) | bits(h, 3, 2, 1) | bits(h, 2, 1, 5);
     let sign = bits(h, 12, 1, 0);
     // Of the branch's immediate: bits 12..9 are the sign.
-    let wide = offset | sign * 0x1e00;
+    let wide = offset | (sign * 0x1e00);
     bits(wide, 12, 1, 31)
         | bits(wide, 5, 6, 25)
         | popular(h, 7) << 15

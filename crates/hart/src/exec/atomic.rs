@@ -12,7 +12,7 @@ use crate::trap::{Cause, Trap};
 impl Hart {
     fn word_at(&mut self, addr: u64, double: bool, access: Access) -> Result<HostWord<'_>, Trap> {
         let size = if double { 8 } else { 4 };
-        if addr % size != 0 {
+        if !addr.is_multiple_of(size) {
             let cause = if access == Access::Read { Cause::MisalignedLoad } else { Cause::MisalignedStore };
             return Err(Trap::new(cause, addr));
         }

@@ -22,7 +22,7 @@ impl Hart {
     #[cold]
     #[inline(never)]
     pub(super) fn load_slow<T: Word>(&mut self, addr: u64, left: u8) -> Result<T, Trap> {
-        if addr % T::BYTES != 0 {
+        if !addr.is_multiple_of(T::BYTES) {
             return self.load_misaligned(addr, T::BYTES).map(T::narrow);
         }
         match self.resolve(addr, T::BYTES, Access::Read)? {
@@ -44,7 +44,7 @@ impl Hart {
     #[cold]
     #[inline(never)]
     pub(super) fn store_slow<T: Word>(&mut self, addr: u64, value: T, left: u8) -> StoreOutcome {
-        if addr % T::BYTES != 0 {
+        if !addr.is_multiple_of(T::BYTES) {
             return self.store_misaligned(addr, T::BYTES, value.widen()).map(|()| None);
         }
         let fault = Trap::new(Access::Write.access_fault(), addr);
