@@ -55,7 +55,7 @@ impl Line {
 
 /// A monitor that waits for its engine.
 enum Client {
-    Qmp(StreamSource),
+    Qmp { source: StreamSource, pretty: bool },
     Human(StreamSource),
     HumanPort(Arc<dyn Backend>),
 }
@@ -117,7 +117,7 @@ impl Consoles {
                 _ => open(&monitor.on, &format!("compat_monitor{index}"))?,
             };
             self.clients.push(match monitor.kind {
-                MonitorKind::Control { .. } => Client::Qmp(source),
+                MonitorKind::Control { pretty } => Client::Qmp { source, pretty },
                 MonitorKind::Readline => Client::Human(source),
             });
         }
@@ -192,7 +192,7 @@ impl Consoles {
         let _ = self.engine.set(engine.clone());
         for client in self.clients.drain(..) {
             match client {
-                Client::Qmp(source) => monitors.add_qmp(source),
+                Client::Qmp { source, pretty } => monitors.add_qmp(source, pretty),
                 Client::Human(source) => monitors.add_human(source),
                 Client::HumanPort(port) => monitors.add_human_port(port),
             }
@@ -209,7 +209,7 @@ impl Consoles {
             .iter()
             .enumerate()
             .filter_map(|(index, client)| match client {
-                Client::Qmp(source) | Client::Human(source) => {
+                Client::Qmp { source, .. } | Client::Human(source) => {
                     Some((format!("compat_monitor{index}"), source.name().to_owned()))
                 }
                 Client::HumanPort(_) => None,

@@ -74,14 +74,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         chardevs: Box::new(consoles.chardevs()),
         test_clock,
     });
-    consoles.serve(&engine, &monitors)?;
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
+    if !options.start_stopped {
+        // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
+        // only if a signal has ended the machine already.
+        let _ = engine.manage(ManagementRequest::Cont);
+    }
+    consoles.serve(&engine, &monitors)?;
     if let Some(daemon) = daemon {
         daemon.ready().map_err(|source| HostError { what: "-daemonize", source })?;
-    }
-    if !options.start_stopped {
-        // Refused or ended already only if a monitor was quicker; its word counts.
-        let _ = engine.manage(ManagementRequest::Cont);
     }
     let status = engine.wait();
     monitors.shutdown(FAREWELL);

@@ -24,7 +24,7 @@ pub struct Monitors {
 /// What a client speaks.
 #[derive(Clone, Copy)]
 enum Language {
-    Qmp,
+    Qmp { pretty: bool },
     Human,
 }
 
@@ -60,12 +60,12 @@ impl Monitors {
         Self { shared: Arc::new(Shared { context, next, live: Mutex::default(), ended: Condvar::new() }) }
     }
 
-    /// Serves the clients of `source` with QMP, one after the other, on a thread of its own.
+    /// Serves the clients of `source` with QMP, one after the other, on a thread of its own. `pretty`: with indented answers.
     ///
     /// # Errors
     /// The host has no thread for it.
-    pub fn add_qmp(&self, source: StreamSource) -> io::Result<()> {
-        self.add(source, Language::Qmp)
+    pub fn add_qmp(&self, source: StreamSource, pretty: bool) -> io::Result<()> {
+        self.add(source, Language::Qmp { pretty })
     }
 
     /// Serves the clients of `source` with the human monitor, one after the other, on a thread of its own.
@@ -122,7 +122,7 @@ impl Monitors {
         let shared = Arc::clone(&self.shared);
         let source = Arc::new(source);
         let name = shared.name(match language {
-            Language::Qmp => "qmp",
+            Language::Qmp { .. } => "qmp",
             Language::Human => "human",
         });
         shared.lock().sources.push(Arc::clone(&source));
@@ -153,9 +153,12 @@ impl Shared {
                     return;
                 }
             };
-            let outbox = Outbox::new(connection.clone());
+            let outbox = match language {
+                Language::Qmp { pretty: true } => Outbox::indented(connection.clone()),
+                _ => Outbox::new(connection.clone()),
+            };
             self.guarded(&outbox, || match language {
-                Language::Qmp => control::serve(&self.context, &connection, &outbox, name),
+                Language::Qmp { .. } => control::serve(&self.context, &connection, &outbox, name),
                 Language::Human => Human::serve(&self.context, &outbox, &connection, name, None),
             });
         }

@@ -38,6 +38,8 @@ pub(crate) struct Outbox {
     connection: Connection,
     /// Whether the connection can be written to without blocking.
     direct: bool,
+    /// Lines of JSON are indented over several.
+    indent: bool,
     state: Mutex<State>,
     /// Something changed that the writer, the reader or a shutdown may wait for.
     changed: Condvar,
@@ -93,8 +95,17 @@ impl State {
 impl Outbox {
     /// The output of `connection`. What is not taken at once waits for [`Outbox::start_writer`].
     pub(crate) fn new(connection: Connection) -> Arc<Self> {
+        Self::with_layout(connection, false)
+    }
+
+    /// The same, every line of JSON indented over several (`-qmp-pretty`).
+    pub(crate) fn indented(connection: Connection) -> Arc<Self> {
+        Self::with_layout(connection, true)
+    }
+
+    fn with_layout(connection: Connection, indent: bool) -> Arc<Self> {
         let direct = connection.socket().is_some();
-        Arc::new(Self { connection, direct, state: Mutex::default(), changed: Condvar::new() })
+        Arc::new(Self { connection, direct, indent, state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Starts the thread that writes what the client does not take at once. It ends with [`Outbox::close`].
@@ -152,7 +163,12 @@ impl Outbox {
     }
 
     fn append(&self, state: &mut State, text: &str) {
-        if !state.dead && !state.closed {
+        if state.dead || state.closed {
+            return;
+        }
+        if self.indent {
+            state.queue.extend(qmp::wire::indented(text).as_bytes());
+        } else {
             state.queue.extend(text.as_bytes());
         }
     }

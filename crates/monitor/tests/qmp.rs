@@ -368,7 +368,7 @@ fn a_client_that_has_said_everything_still_hears_everything() {
 fn a_monitor_that_connects_to_its_client() {
     let world = World::new(1);
     let listener = UnixListener::bind(world.path("out")).unwrap();
-    world.monitors.add_qmp(world.source("out", false)).unwrap();
+    world.monitors.add_qmp(world.source("out", false), false).unwrap();
     let mut client = Client::new(listener.accept().unwrap().0);
     client.negotiate();
     client.run("cont", &["RESUME", OK]);

@@ -82,6 +82,57 @@ fn line(fill: impl FnOnce(&mut String)) -> String {
     out
 }
 
+/// The same text over several lines, four blanks a level: what `-qmp-pretty` sends in place of each line above.
+pub fn indented(line: &str) -> String {
+    let mut out = String::with_capacity(line.len() * 2);
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut text = line.trim_end().chars().peekable();
+    while let Some(c) = text.next() {
+        if in_string {
+            out.push(c);
+            match c {
+                '\\' => out.extend(text.next()),
+                '"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                if let Some(end) = text.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                let _ = text.next_if_eq(&' ');
+                new_line(&mut out, depth);
+            }
+            _ => {
+                in_string = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out.push_str("\r\n");
+    out
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push_str("\r\n");
+    out.extend(std::iter::repeat_n("    ", depth));
+}
+
 /// Writes any value. Recursion is as deep as the value; what comes from a client is bounded by
 /// [`crate::Limits::depth`].
 pub fn write_value(out: &mut String, value: &Value) {
@@ -159,4 +210,17 @@ fn write_string(out: &mut String, text: &str) {
     }
     out.push_str(text.get(plain..).unwrap_or_default());
     out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::indented;
+
+    #[test]
+    fn indented_text_is_the_same_value_over_several_lines() {
+        let line = "{\"return\": {\"a\": [], \"b\": [1, {\"c\": \"x, {\\\"[\"}]}, \"id\": {}}\r\n";
+        let expected = "{\r\n    \"return\": {\r\n        \"a\": [],\r\n        \"b\": [\r\n            1,\r\n            \
+            {\r\n                \"c\": \"x, {\\\"[\"\r\n            }\r\n        ]\r\n    },\r\n    \"id\": {}\r\n}\r\n";
+        assert_eq!(indented(line), expected);
+    }
 }

@@ -76,7 +76,7 @@ impl World {
 
     /// A QMP monitor on a socket of that name.
     pub fn listen(&self, name: &str) {
-        self.monitors.add_qmp(self.source(name, true)).unwrap();
+        self.monitors.add_qmp(self.source(name, true), false).unwrap();
     }
 
     pub fn connect(&self, name: &str) -> Client {
