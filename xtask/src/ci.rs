@@ -34,7 +34,7 @@ pub fn setup() -> Result<()> {
     if !Path::new(CROSS_LIBC.0).exists() {
         packages.push(CROSS_LIBC.1);
     }
-    let peer = host::find(PEER.0).is_none();
+    let peer = host::find(PEER.0).is_none() || !Path::new(crate::test::FIRMWARE.0).exists();
     if packages.is_empty() && !peer {
         println!("ci-setup: nothing is missing");
         return Ok(());

@@ -16,10 +16,15 @@ use crate::tally::Tally;
 const QEMU_QMP: (&str, &str) = ("qemu.qmp", "0.0.6");
 
 /// Programs that some tests need, and what is not tested without them.
-const TOOLS: [(&str, &str); 2] = [
+const TOOLS: [(&str, &str); 3] = [
     (RISCV_GCC, "programs compiled for the hart"),
     ("qemu-system-riscv64", "the comparison of the hart with QEMU"),
+    ("dtc", "the device tree as its compiler sees it"),
 ];
+
+/// Firmware that some tests run, and what is not tested without it.
+pub const FIRMWARE: (&str, &str) =
+    ("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin", "firmware in machine mode");
 
 /// Runs all and says whether all passed; the summary is the last line of the output.
 pub fn all() -> Result<bool> {
@@ -30,6 +35,9 @@ pub fn all() -> Result<bool> {
         if host::find(tool).is_none() {
             tally.skip(without, &format!("{tool} is not installed"));
         }
+    }
+    if !Path::new(FIRMWARE.0).exists() {
+        tally.skip(FIRMWARE.1, "package opensbi is not installed");
     }
     let debian = match guest::fetch_debian() {
         Ok(Fetched::Ready) => true,
