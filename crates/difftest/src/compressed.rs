@@ -106,14 +106,8 @@ pub fn jump(offset: i32) -> u16 {
 /// `c.beqz` or `c.bnez` of x`8 + short` by `offset` bytes.
 pub fn branch(on_zero: bool, short: u16, offset: i32) -> u16 {
     let bit = |from: u32, to: u32| (offset as u32 >> from & 1) << to;
-    let imm = bit(8, 12)
-        | bit(4, 11)
-        | bit(3, 10)
-        | bit(7, 6)
-        | bit(6, 5)
-        | bit(2, 4)
-        | bit(1, 3)
-        | bit(5, 2);
+    let imm =
+        bit(8, 12) | bit(4, 11) | bit(3, 10) | bit(7, 6) | bit(6, 5) | bit(2, 4) | bit(1, 3) | bit(5, 2);
     (if on_zero { 0xc001 } else { 0xe001 }) | (short & 7) << 7 | imm as u16
 }
 
@@ -134,7 +128,13 @@ pub fn disassemble(half: u16) -> String {
         _ if half & 0xe003 == 0xe001 => "c.bnez",
         _ => TABLE.iter().find(|insn| half & insn.mask == insn.bits).map_or(".2byte", |insn| insn.name),
     };
-    format!("{name} [rd x{}, short x{} x{}, rs2 x{}]", half >> 7 & 31, 8 + (half >> 7 & 7), 8 + (half >> 2 & 7), half >> 2 & 31)
+    format!(
+        "{name} [rd x{}, short x{} x{}, rs2 x{}]",
+        half >> 7 & 31,
+        8 + (half >> 7 & 7),
+        8 + (half >> 2 & 7),
+        half >> 2 & 31
+    )
 }
 
 /// Whether no 16-bit instruction of RV64GC has this encoding.

@@ -22,7 +22,9 @@ pub fn case(class: Class, seed: u64) -> Case {
     let mut maker = Maker::new(class, seed);
     match class {
         Class::Integer => maker.repeat(60, |maker| maker.integer()),
-        Class::Bits => maker.repeat(60, |maker| if maker.rng.one_in(4) { maker.integer() } else { maker.bits() }),
+        Class::Bits => {
+            maker.repeat(60, |maker| if maker.rng.one_in(4) { maker.integer() } else { maker.bits() })
+        }
         Class::Compressed => maker.repeat(60, |maker| maker.compressed()),
         Class::Atomic => maker.repeat(40, |maker| maker.atomic()),
         Class::Single => maker.repeat(60, |maker| maker.float(false)),

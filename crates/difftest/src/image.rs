@@ -133,7 +133,12 @@ fn constants() -> Vec<u64> {
         }
     }
     // NaNs: quiet, signalling, negative, with payloads; singles in bad boxes.
-    words.extend([0x7ff8_0000_0000_0000, 0x7ff0_0000_0000_0001, 0xfff8_dead_beef_0000, 0xfff4_0000_0000_0000]);
+    words.extend([
+        0x7ff8_0000_0000_0000,
+        0x7ff0_0000_0000_0001,
+        0xfff8_dead_beef_0000,
+        0xfff4_0000_0000_0000,
+    ]);
     words.extend([0x7fc0_0000, 0x7f80_0001, 0xffc1_2345, 0xffa0_0000].map(|bits| bits | 0xffff_ffff << 32));
     words.extend([0x3f80_0000, 0xffff_fffe_3f80_0000, 0x7fff_ffff_7f80_0000, 1, 0x000f_ffff_ffff_ffff]);
     let mut rng = Rng::new(0x0063_6f6e_7374);

@@ -183,7 +183,11 @@ pub fn disassemble(word: u32) -> String {
             'u' => write!(text, "{:#x}", word >> 12),
             'h' => write!(text, "{}", field(20, 6)),
             'w' => write!(text, "{}", field(20, 5)),
-            'r' => write!(text, "{}", ["rne", "rtz", "rdn", "rup", "rmm", "?", "?", "dyn"][field(12, 3) as usize]),
+            'r' => write!(
+                text,
+                "{}",
+                ["rne", "rtz", "rdn", "rup", "rmm", "?", "?", "dyn"][field(12, 3) as usize]
+            ),
             'q' => write!(text, "{}", ["", ".rl", ".aq", ".aqrl"][field(25, 2) as usize]),
             other => write!(text, "{other}"),
         };
@@ -306,8 +310,11 @@ mod tests {
             let fields = Fields { rd: 9, rs1: 10, rs2: 11, rs3: 12, imm: 0x2a, rm: 4, aqrl: 1 };
             let word = insn.encode(&fields);
             assert_eq!(insn.bits & !insn.mask(), 0, "{}: fixed bits in a field", insn.name);
-            let found: Vec<_> =
-                TABLE.iter().filter(|other| word & other.mask() == other.bits).map(|other| other.name).collect();
+            let found: Vec<_> = TABLE
+                .iter()
+                .filter(|other| word & other.mask() == other.bits)
+                .map(|other| other.name)
+                .collect();
             assert_eq!(found, [insn.name], "{word:#x}");
         }
     }

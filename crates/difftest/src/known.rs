@@ -56,6 +56,11 @@ pub const KNOWN: &[Known] = &[
         "the order within a misaligned access is open (unprivileged specification, 2.6)",
     ),
     known(
+        "MisalignedProtection",
+        "a misaligned access over the end of a protected region: QEMU checks parts of it, ours the whole",
+        "an implementation may split a misaligned access, and then each part is checked by itself (3.7.1)",
+    ),
+    known(
         "FailingStoreConditional",
         "an sc without a reservation to an address that faults returns 1 in QEMU and faults in ours; not generated",
         "whether a failing sc raises address exceptions is open (Zalrsc)",

@@ -50,7 +50,14 @@ impl Rng {
             3 => self.next() as i32 as u64,
             4 => self.next() as u32 as u64,
             5 => self.next() & self.next() & self.next(),
-            6 => self.pick(&[i64::MIN as u64, i64::MAX as u64, i32::MIN as u64, i32::MAX as u64, u32::MAX.into(), 0]),
+            6 => self.pick(&[
+                i64::MIN as u64,
+                i64::MAX as u64,
+                i32::MIN as u64,
+                i32::MAX as u64,
+                u32::MAX.into(),
+                0,
+            ]),
             _ => self.next(),
         }
     }

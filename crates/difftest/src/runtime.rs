@@ -389,7 +389,8 @@ fn next_case(asm: &mut Asm) {
     for reg in 0..32 {
         asm.i("fld", reg, 20, desc::F + 8 * i64::from(reg));
     }
-    let csrs_last = [(0x003, desc::FCSR), (M.status, desc::MSTATUS), (M.epc, desc::ENTRY), (0x180, desc::SATP)];
+    let csrs_last =
+        [(0x003, desc::FCSR), (M.status, desc::MSTATUS), (M.epc, desc::ENTRY), (0x180, desc::SATP)];
     for (csr, from) in csrs_last {
         asm.i("ld", 5, 20, from);
         asm.csr("csrrw", 0, csr, 5);

@@ -28,7 +28,8 @@ fn agree(classes: &[Class]) {
     }
     let (first, count) = (number("DIFFTEST_SEED", 1), number("DIFFTEST_CASES", 400));
     for &class in classes {
-        let cases: Vec<Case> = (first..first.saturating_add(count)).map(|seed| generate::case(class, seed)).collect();
+        let cases: Vec<Case> =
+            (first..first.saturating_add(count)).map(|seed| generate::case(class, seed)).collect();
         let mut totals = Totals::default();
         let differ = compare::differing(&cases, &mut totals).unwrap();
         println!(

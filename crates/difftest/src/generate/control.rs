@@ -106,7 +106,12 @@ impl Maker {
         let rd = (3..32).find(|reg| self.free.contains(reg) && ![at, new].contains(reg)).unwrap_or(1);
         let insn = isa::named("addi");
         let target = self.rng.pick(&[rd, 0]);
-        let word = insn.encode(&Fields { rd: target, rs1: rd, imm: self.rng.range(-2048, 2047), ..Fields::default() });
+        let word = insn.encode(&Fields {
+            rd: target,
+            rs1: rd,
+            imm: self.rng.range(-2048, 2047),
+            ..Fields::default()
+        });
         // 0: addi counter, x0, 2; loop: the instruction that gets replaced; the store; fence.i; back.
         let counter = self.counter;
         asm.i("addi", counter, 0, self.rng.range(1, 4));

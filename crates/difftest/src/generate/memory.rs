@@ -19,7 +19,8 @@ impl Maker {
             _ => (self.base, 64),
         };
         let imm = self.rng.range(-reach, reach);
-        let set = self.rng.pick(&[Set::Load, Set::Store, Set::Load, Set::Store, Set::FloatLoad, Set::FloatStore]);
+        let set =
+            self.rng.pick(&[Set::Load, Set::Store, Set::Load, Set::Store, Set::FloatLoad, Set::FloatStore]);
         let insn = self.rng.pick(&isa::all_of(set).collect::<Vec<_>>());
         let rd = if set == Set::Load { self.destination() } else { self.source() };
         asm.word(insn.encode(&Fields { rd, rs1: base, rs2: self.source(), imm, ..Fields::default() }));
@@ -63,7 +64,8 @@ impl Maker {
                 self.operand(&mut asm);
                 asm.li(at, place + if double { 0 } else { 4 * self.rng.below(2) });
             }
-            let fields = Fields { rd: self.destination(), rs1: at, rs2: self.source(), aqrl, ..Fields::default() };
+            let fields =
+                Fields { rd: self.destination(), rs1: at, rs2: self.source(), aqrl, ..Fields::default() };
             asm.word(insn.encode(&fields));
         }
         self.group(asm);

@@ -126,7 +126,9 @@ impl Maker {
             let top = if high { u64::MAX << 38 } else { 0 };
             let mut va = top | (40 + index) << 30;
             if tables.levels == 4 && self.rng.one_in(2) {
-                va = (if high { u64::MAX << 47 } else { 0 }) | (1 + self.rng.below(200)) << 39 | (40 + index) << 30;
+                va = (if high { u64::MAX << 47 } else { 0 })
+                    | (1 + self.rng.below(200)) << 39
+                    | (40 + index) << 30;
             }
             if level < 2 {
                 va |= self.rng.below(512) << 21;

@@ -80,7 +80,8 @@ impl Maker {
         self.group(asm);
     }
 
-    /// A case that sets protection up in machine mode and tries it from the others, and by MPRV.
+    /// A case that sets protection up in machine mode and tries it from the others, and by MPRV. Accesses are aligned: see
+    /// `MisalignedProtection` in `known`.
     pub(super) fn protection(&mut self) {
         let mut mode = Mode::Machine;
         self.set_protection();
@@ -93,7 +94,7 @@ impl Maker {
                 (4, _) => self.integer(),
                 _ => {
                     let mut asm = Asm::new();
-                    let addr = layout::SCRATCH + self.rng.below(0x1000);
+                    let addr = layout::SCRATCH + self.rng.below(0x200) * 8;
                     self.access(&mut asm, addr);
                     self.group(asm);
                 }
@@ -128,7 +129,7 @@ impl Maker {
 
     /// An access of machine mode with the rights of another.
     pub(super) fn as_other_mode(&mut self) {
-        let addr = layout::SCRATCH + self.rng.below(0x1000);
+        let addr = layout::SCRATCH + self.rng.below(0x200) * 8;
         let mut asm = Asm::new();
         self.begin_other_mode(&mut asm);
         self.access(&mut asm, addr);

@@ -9,8 +9,7 @@ use crate::isa::{self, Fields, Set};
 use crate::layout;
 
 /// Guest physical addresses where `virt` has nothing.
-const HOLES: [u64; 5] =
-    [0x0800_0000, 0x8800_0000, 0x9000_0000, 0x1_2345_6000, 0x0080_0000_0000_0000];
+const HOLES: [u64; 5] = [0x0800_0000, 0x8800_0000, 0x9000_0000, 0x1_2345_6000, 0x0080_0000_0000_0000];
 /// CSRs that neither side has.
 const NO_CSRS: [u32; 8] = [0x0ff, 0x1c0, 0x2ff, 0x3ff, 0x5c0, 0x800, 0xbff, 0xfff];
 const FS: u64 = 3 << 13;
@@ -62,7 +61,8 @@ impl Maker {
         // a7 and a6, whatever they were.
         if [16, 17].iter().any(|reg| !self.free.contains(reg)) {
             // One of them is the constants' or the counter's: saved in two registers that are free.
-            let spare: Vec<u32> = self.free.iter().copied().filter(|reg| ![1, 16, 17].contains(reg)).take(2).collect();
+            let spare: Vec<u32> =
+                self.free.iter().copied().filter(|reg| ![1, 16, 17].contains(reg)).take(2).collect();
             asm.i("addi", spare[0], 16, 0);
             asm.i("addi", spare[1], 17, 0);
             call(&mut asm, mode);
@@ -101,7 +101,12 @@ impl Maker {
                 if self.rng.one_in(2) {
                     asm.csr(name, self.destination(), self.rng.pick(&NO_CSRS), self.source());
                 } else {
-                    asm.csr("csrrw", self.destination(), self.rng.pick(&[0xc00, 0xf11, 0xf14]), self.source());
+                    asm.csr(
+                        "csrrw",
+                        self.destination(),
+                        self.rng.pick(&[0xc00, 0xf11, 0xf14]),
+                        self.source(),
+                    );
                 }
             }
             _ => self.bad_rounding(&mut asm),
@@ -153,7 +158,15 @@ impl Maker {
     /// A load, a store or an atomic at `addr`, misaligned as it comes; atomics are brought into alignment.
     pub(super) fn access(&mut self, asm: &mut Asm, addr: u64) {
         let at = self.free();
-        let set = self.rng.pick(&[Set::Load, Set::Store, Set::FloatLoad, Set::FloatStore, Set::Load, Set::Store, Set::Amo]);
+        let set = self.rng.pick(&[
+            Set::Load,
+            Set::Store,
+            Set::FloatLoad,
+            Set::FloatStore,
+            Set::Load,
+            Set::Store,
+            Set::Amo,
+        ]);
         let insn = self.rng.pick(&isa::all_of(set).collect::<Vec<_>>());
         let addr = if set == Set::Amo { addr & !7 } else { addr };
         let imm = if set == Set::Amo { 0 } else { self.rng.range(-2048, 2047) };
@@ -165,7 +178,9 @@ impl Maker {
     /// A computation whose dynamic rounding mode does not exist, and none that asks for it.
     fn bad_rounding(&mut self, asm: &mut Asm) {
         asm.csr("csrrwi", 0, 2, self.rng.range(5, 7) as u32);
-        let name = self.rng.pick(&["fadd.s", "fmul.d", "fsqrt.d", "fcvt.w.d", "fmadd.s", "fcvt.s.l", "fsgnj.d", "feq.s"]);
+        let name = self
+            .rng
+            .pick(&["fadd.s", "fmul.d", "fsqrt.d", "fcvt.w.d", "fmadd.s", "fcvt.s.l", "fsgnj.d", "feq.s"]);
         let rd = if isa::named(name).format.contains('d') { self.destination() } else { self.source() };
         let (rs1, rs2, rs3) = (self.source(), self.source(), self.source());
         asm.op(name, Fields { rd, rs1, rs2, rs3, imm: 0, rm: 7, aqrl: 0 });
@@ -185,7 +200,12 @@ impl Maker {
                 let csr = self.rng.pick(&[0x300, 0x302, 0x341, 0x342, 0x343, 0x304, 0x3a0, 0x3b0, 0xf14]);
                 asm.csr("csrrs", rd, csr, 0);
             }
-            4 => asm.csr("csrrs", rd, self.rng.pick(&[0x100, 0x104, 0x105, 0x140, 0x141, 0x142, 0x143, 0x180]), 0),
+            4 => asm.csr(
+                "csrrs",
+                rd,
+                self.rng.pick(&[0x100, 0x104, 0x105, 0x140, 0x141, 0x142, 0x143, 0x180]),
+                0,
+            ),
             5 => {
                 // cycle, time, instret as the counter enables have it; what is read is dropped.
                 asm.csr("csrrs", 0, self.rng.pick(&[0xc00, 0xc01, 0xc02]), 0);
