@@ -23,7 +23,8 @@ typedef unsigned long u64;
 #define NS 1000000000UL
 
 enum { IRQ_UART = 10, IRQ_RTC = 11 };
-enum { UART_DATA = 0, UART_IER = 1, UART_LSR = 5, IER_RX = 1, LSR_DR = 0x01, LSR_THRE = 0x20 };
+enum { UART_DATA = 0, UART_IER = 1, UART_MCR = 4, UART_LSR = 5,
+       IER_RX = 1, MCR_LOOP = 0x10, LSR_DR = 0x01, LSR_THRE = 0x20 };
 enum { RTC_TIME_LOW = 0x00, RTC_TIME_HIGH = 0x04, RTC_ALARM_LOW = 0x08, RTC_ALARM_HIGH = 0x0c,
        RTC_IRQ_ENABLED = 0x10, RTC_CLEAR_ALARM = 0x14, RTC_CLEAR_INTERRUPT = 0x1c };
 
@@ -322,13 +323,17 @@ static void cmd_harts(void)
 
 static void system_reset(u64 type, u64 reason)
 {
-    /* Take what is on its way over to the next life: a pipe is drained once nothing came for two milliseconds. */
+    /* In loopback the line is cut: what has not arrived yet waits on the host's side for the next life. What has
+     * arrived is taken over, and the two milliseconds are for a byte that was under way. */
+    *reg8(UART + UART_MCR) = MCR_LOOP;
     for (u64 t = monotonic_ns(); monotonic_ns() - t < 2000000;)
         if (typed_drain())
             t = monotonic_ns();
     typed.seal = typed_seal();
     asm volatile("fence" ::: "memory");
-    put_failure("SRST", sbi(EXT_SRST, 0, type, reason, 0).error);
+    long error = sbi(EXT_SRST, 0, type, reason, 0).error;
+    *reg8(UART + UART_MCR) = 0;
+    put_failure("SRST", error);
 }
 
 static void cmd_help(void)
