@@ -140,6 +140,13 @@ static void sha256(const u8 *bytes, u64 len, u32 *digest)
 
 static u64 bits(double value) { u64 b; __builtin_memcpy(&b, &value, 8); return b; }
 
+static double square_root(double value)
+{
+    double result;
+    __asm__("fsqrt.d %0, %1" : "=f"(result) : "f"(value));
+    return result;
+}
+
 /* A Mandelbrot row, a logistic map and a Newton square root in both precisions. */
 static u64 floating(void)
 {
@@ -155,7 +162,7 @@ static u64 floating(void)
     for (int turn = 0; turn < 1000; turn++) { logistic = 3.9 * logistic * (1 - logistic); single = 3.7f * single * (1 - single); }
     double root = 2;
     for (int turn = 0; turn < 6; turn++) root = (root + 2 / root) / 2;
-    return check ^ bits(logistic) ^ bits(single) ^ bits(root) ^ bits(__builtin_sqrt((double)(next() >> 11)));
+    return check ^ bits(logistic) ^ bits(single) ^ bits(root) ^ bits(square_root((double)(next() >> 11)));
 }
 
 /* Double-precision addition and multiplication in integers (round to nearest even, normal operands) against the unit. */

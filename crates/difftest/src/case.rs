@@ -122,13 +122,14 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case without instructions, in machine mode, with all registers zero and FS on.
+    /// A case without instructions, in machine mode, with all registers zero and FS dirty (see `DirtyFloats` in
+    /// `known`).
     pub fn new(class: Class, seed: u64) -> Self {
         Self {
             class,
             seed,
             mode: Mode::Machine,
-            mstatus: 1 << 13,
+            mstatus: 3 << 13,
             satp: 0,
             medeleg: 0,
             mideleg: 0,

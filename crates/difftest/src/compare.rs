@@ -70,6 +70,10 @@ pub fn differing(cases: &[Case], totals: &mut Totals) -> Result<Vec<usize>, Comp
             if theirs != ours || theirs.is_none() {
                 differ.push(batch * BATCH + index);
             }
+            if theirs.is_none() || ours.is_none() {
+                // A case did not end; those behind it did not begin.
+                break;
+            }
         }
     }
     Ok(differ)
@@ -79,7 +83,6 @@ pub fn differing(cases: &[Case], totals: &mut Totals) -> Result<Vec<usize>, Comp
 pub fn shrink(case: &Case) -> Result<Case, CompareError> {
     let differs = |candidates: &[Case]| -> Result<Option<usize>, CompareError> {
         let mut totals = Totals::default();
-        // One at a time where a case does not end: those behind it say nothing.
         Ok(differing(candidates, &mut totals)?.first().copied())
     };
     // The shortest beginning that differs ends with the culprit.

@@ -73,9 +73,9 @@ impl Maker {
         }
         for value in &mut case.f {
             *value = match rng.below(3) {
-                0 => rng.next() | 0xffff_ffff << 32,
+                0 => rng.bits64() | 0xffff_ffff << 32,
                 1 => rng.value(),
-                _ => (rng.next() & !(0x7ff << 52)) | (1000 + rng.below(50)) << 52,
+                _ => (rng.bits64() & !(0x7ff << 52)) | (1000 + rng.below(50)) << 52,
             };
         }
         case.fcsr = rng.below(5) << 5 | rng.below(32);

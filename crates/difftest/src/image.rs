@@ -146,9 +146,9 @@ fn constants() -> Vec<u64> {
         let word = match rng.below(4) {
             0 => rng.value(),
             // Exponents near each other, so that sums cancel and products neither overflow nor vanish.
-            1 => (rng.next() & !(0x7ff << 52)) | (1023 - 20 + rng.below(60)) << 52,
-            2 => 0xffff_ffff << 32 | (rng.next() & 0x807f_ffff) | (127 - 10 + rng.below(40)) << 23,
-            _ => rng.next() | if rng.one_in(2) { 0xffff_ffff << 32 } else { 0 },
+            1 => (rng.bits64() & !(0x7ff << 52)) | (1023 - 20 + rng.below(60)) << 52,
+            2 => 0xffff_ffff << 32 | (rng.bits64() & 0x807f_ffff) | (127 - 10 + rng.below(40)) << 23,
+            _ => rng.bits64() | if rng.one_in(2) { 0xffff_ffff << 32 } else { 0 },
         };
         words.push(word);
     }

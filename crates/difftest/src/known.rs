@@ -61,6 +61,12 @@ pub const KNOWN: &[Known] = &[
         "an implementation may split a misaligned access, and then each part is checked by itself (3.7.1)",
     ),
     known(
+        "DirtyFloats",
+        "comparisons and conversions to integers leave FS as it is in QEMU, even where they raise flags; ours makes it dirty. \
+         Cases start with FS dirty",
+        "FS may be set dirty by any instruction that could change the state (3.1.6.6)",
+    ),
+    known(
         "FailingStoreConditional",
         "an sc without a reservation to an address that faults returns 1 in QEMU and faults in ours; not generated",
         "whether a failing sc raises address exceptions is open (Zalrsc)",

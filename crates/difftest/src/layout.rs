@@ -99,7 +99,7 @@ pub mod record {
     pub const X: usize = 8;
     /// f0 to f31.
     pub const F: usize = 40;
-    /// The CSRs of [`CSRS`].
+    /// The CSRs of [`CSRS`](super::CSRS).
     pub const CSR: usize = 72;
     /// The first traps: cause, epc, tval, status, mode of the handler.
     pub const LOG: usize = 96;

@@ -13,7 +13,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Rng {
 
     /// A number below `bound`, which is not zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.bits64() % bound
     }
 
     /// A number in `low..=high`.
@@ -47,9 +47,9 @@ impl Rng {
             0 => self.range(-4, 4) as u64,
             1 => (1_u64 << self.below(64)).wrapping_add(self.range(-2, 2) as u64),
             2 => (1_u64 << self.below(64)).wrapping_neg().wrapping_add(self.range(-2, 2) as u64),
-            3 => self.next() as i32 as u64,
-            4 => self.next() as u32 as u64,
-            5 => self.next() & self.next() & self.next(),
+            3 => self.bits64() as i32 as u64,
+            4 => self.bits64() as u32 as u64,
+            5 => self.bits64() & self.bits64() & self.bits64(),
             6 => self.pick(&[
                 i64::MIN as u64,
                 i64::MAX as u64,
@@ -58,7 +58,7 @@ impl Rng {
                 u32::MAX.into(),
                 0,
             ]),
-            _ => self.next(),
+            _ => self.bits64(),
         }
     }
 }

@@ -76,7 +76,7 @@ pub fn assemble(cases: u64) -> Vec<u16> {
     start(&mut asm, cases);
     next_case(&mut asm);
     finish(&mut asm);
-    while asm.len() % 8 != 0 {
+    while !asm.len().is_multiple_of(8) {
         asm.half(1);
     }
     let supervisor = asm.len() as u64;

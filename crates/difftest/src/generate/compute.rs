@@ -17,7 +17,7 @@ impl Maker {
         let rd = if insn.format.contains('d') { self.destination() } else { any_float(self) };
         let imm = match self.rng.below(3) {
             0 => self.rng.range(-4, 4),
-            _ => self.rng.next() as i32 as i64,
+            _ => self.rng.bits64() as i32 as i64,
         };
         let rm = if self.rng.one_in(3) { 7 } else { self.rng.below(5) as u32 };
         let fields =
@@ -81,7 +81,7 @@ impl Maker {
 
     fn short(&mut self, insn: &Short) -> u16 {
         let shorts: Vec<u32> = self.free.iter().copied().filter(|reg| (8..16).contains(reg)).collect();
-        let mut half = insn.bits | (self.rng.next() as u16 & !insn.mask);
+        let mut half = insn.bits | (self.rng.bits64() as u16 & !insn.mask);
         let mut set = |mask: u16, value: u32, shift: u32| half = half & !mask | (value as u16) << shift;
         let (long, small) = (0x0f80, 0x0380);
         match insn.shape {

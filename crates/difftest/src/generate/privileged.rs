@@ -14,7 +14,7 @@ impl Maker {
     pub(super) fn interrupts(&mut self) {
         // Sets in which falling priority is rising number; see `InterruptPriority` in `known`.
         let set = self.rng.pick(&[0x2, 0x20, 0x200, 0x22]);
-        self.case.mideleg = self.rng.next() & SUPERVISOR;
+        self.case.mideleg = self.rng.bits64() & SUPERVISOR;
         let mut mode = Mode::Machine;
         for _ in 0..40 {
             match (self.rng.below(6), mode) {
@@ -36,15 +36,15 @@ impl Maker {
         match self.rng.below(6) {
             0 => {
                 // Global enables: MIE, SIE, MPIE, SPIE.
-                asm.li(bits, self.rng.next() & 0xaa);
+                asm.li(bits, self.rng.bits64() & 0xaa);
                 asm.csr(self.rng.pick(&["csrrs", "csrrc"]), read, 0x300, bits);
             }
             1 | 2 => {
-                asm.li(bits, self.rng.next() & set);
+                asm.li(bits, self.rng.bits64() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrs", "csrrw"]), 0, 0x304, bits);
             }
             3 | 4 => {
-                asm.li(bits, self.rng.next() & set);
+                asm.li(bits, self.rng.bits64() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrs", "csrrc"]), 0, 0x344, bits);
                 asm.csr("csrrs", read, 0x344, 0);
                 asm.i("andi", read, read, SUPERVISOR as i64);
@@ -68,11 +68,11 @@ impl Maker {
         match self.rng.below(3) {
             0 => asm.csr(self.rng.pick(&["csrrsi", "csrrci"]), read, 0x100, 2),
             1 => {
-                asm.li(bits, self.rng.next() & set);
+                asm.li(bits, self.rng.bits64() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrw"]), read, 0x104, bits);
             }
             _ => {
-                asm.li(bits, self.rng.next() & set);
+                asm.li(bits, self.rng.bits64() & set);
                 asm.csr(self.rng.pick(&["csrrs", "csrrc"]), read, 0x144, bits);
                 asm.csr("csrrs", read, 0x144, 0);
             }

@@ -103,7 +103,7 @@ impl Maker {
     fn status(&mut self) {
         let mut asm = Asm::new();
         let (new, old) = self.two_free();
-        asm.li(new, if self.rng.one_in(2) { self.rng.next() } else { self.rng.value() } & MSTATUS);
+        asm.li(new, if self.rng.one_in(2) { self.rng.bits64() } else { self.rng.value() } & MSTATUS);
         let csr = self.rng.pick(&[0x300, 0x100]);
         asm.csr(self.rng.pick(&["csrrw", "csrrs", "csrrc"]), old, csr, new);
         asm.csr("csrrs", new, 0x100, 0);
@@ -115,7 +115,7 @@ impl Maker {
     /// `satp`, with modes that exist and modes that do not.
     fn translation(&mut self) {
         let mode = self.rng.pick(&[0, 8, 9, 1, 7, 11, 15]);
-        let value = mode << 60 | self.rng.next() >> 4;
+        let value = mode << 60 | self.rng.bits64() >> 4;
         self.written_and_read(0x180, value, u64::MAX, 0);
     }
 

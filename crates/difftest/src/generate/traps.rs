@@ -27,6 +27,12 @@ impl Maker {
         }
         let checks = self.rng.one_in(2);
         self.case.drop_tval = checks;
+        if checks && self.case.mode == Mode::User {
+            // Illegal here, and only here: in the other modes it would wait for ever.
+            let mut asm = Asm::new();
+            asm.op("wfi", Fields::default());
+            self.group(asm);
+        }
         let mut mode = self.case.mode;
         for _ in 0..50 {
             match self.rng.below(8) {
@@ -44,7 +50,7 @@ impl Maker {
     /// Exceptions for supervisor mode: any but calls. The two causes of misaligned atomics go together (see
     /// `MisalignedAtomicCause` in `known`).
     pub(super) fn delegation(&mut self) -> u64 {
-        let some = self.rng.next() & 0xb0ff;
+        let some = self.rng.bits64() & 0xb0ff;
         some & !(1 << 6) | (some >> 4 & 1) << 6
     }
 
@@ -120,7 +126,7 @@ impl Maker {
 
     fn illegal_word(&mut self) -> u32 {
         loop {
-            let mut word = self.rng.next() as u32 | 3;
+            let mut word = self.rng.bits64() as u32 | 3;
             if self.rng.one_in(2) {
                 // Near something legal: one bit of it changed.
                 let insn = self.rng.pick(isa::TABLE);
@@ -135,7 +141,7 @@ impl Maker {
 
     fn illegal_half(&mut self) -> u16 {
         loop {
-            let half = self.rng.next() as u16;
+            let half = self.rng.bits64() as u16;
             if half & 3 != 3 && compressed::is_illegal(half) {
                 return half;
             }
@@ -193,7 +199,7 @@ impl Maker {
         let rd = self.free();
         match self.rng.below(8) {
             0 if mode != Mode::Machine => asm.op("mret", Fields::default()),
-            1 if mode == Mode::User => asm.op(self.rng.pick(&["sret", "wfi"]), Fields::default()),
+            1 if mode == Mode::User => asm.op("sret", Fields::default()),
             2 => asm.op("sfence.vma", Fields { rs1: self.source(), rs2: self.source(), ..Fields::default() }),
             3 => {
                 // mscratch and others of machine mode; in machine mode a read.
