@@ -211,6 +211,8 @@ impl HartThread {
     /// How many instructions the hart may have retired when it has to look at the time again.
     fn limit(&self, slot: &Slot) -> u64 {
         let Some(counted) = &self.counted else { return u64::MAX };
+        // From here on the queue calls its waker for whatever comes sooner than what it says now.
+        counted.timers.next();
         let Some(deadline) = counted.timers.next_guest_ns() else { return u64::MAX };
         let budget = counted.timers.clock().budget_until(deadline).unwrap_or(u64::MAX);
         slot.vcpu.retired().saturating_add(budget.max(1))
