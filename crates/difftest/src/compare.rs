@@ -12,6 +12,8 @@ use crate::qemu::{self, QemuError};
 
 /// Most cases in one image.
 pub const BATCH: usize = 200;
+/// Rounds of taking groups out; each starts QEMU once.
+const MOST_ROUNDS: usize = 40;
 /// Most values that a report shows.
 const MOST_LINES: usize = 24;
 /// Instructions that a case may retire on average.
@@ -59,9 +61,17 @@ fn run_both(cases: &[Case], allowed: Duration) -> Result<(Vec<Pair>, u64), Compa
 
 /// Runs `cases` and returns the numbers of those that differ.
 pub fn differing(cases: &[Case], totals: &mut Totals) -> Result<Vec<usize>, CompareError> {
+    differing_within(cases, totals, Duration::from_secs(30))
+}
+
+fn differing_within(
+    cases: &[Case],
+    totals: &mut Totals,
+    allowed: Duration,
+) -> Result<Vec<usize>, CompareError> {
     let mut differ = Vec::new();
     for (batch, chunk) in cases.chunks(BATCH).enumerate() {
-        let (pairs, retired) = run_both(chunk, Duration::from_secs(20))?;
+        let (pairs, retired) = run_both(chunk, allowed)?;
         totals.retired += retired;
         for (index, ((theirs, ours), case)) in pairs.iter().zip(chunk).enumerate() {
             totals.cases += 1;
@@ -83,14 +93,14 @@ pub fn differing(cases: &[Case], totals: &mut Totals) -> Result<Vec<usize>, Comp
 pub fn shrink(case: &Case) -> Result<Case, CompareError> {
     let differs = |candidates: &[Case]| -> Result<Option<usize>, CompareError> {
         let mut totals = Totals::default();
-        Ok(differing(candidates, &mut totals)?.first().copied())
+        Ok(differing_within(candidates, &mut totals, Duration::from_secs(3))?.first().copied())
     };
     // The shortest beginning that differs ends with the culprit.
     let prefixes: Vec<Case> = (1..=case.groups.len()).map(|len| case.with_groups(|at| at < len)).collect();
     let Some(shortest) = differs(&prefixes)? else { return Ok(case.clone()) };
     let mut best = prefixes[shortest].clone();
     // Then whatever is not needed before it, halves first.
-    for _ in 0..60 {
+    for _ in 0..MOST_ROUNDS {
         let count = best.groups.len();
         let mut candidates = Vec::new();
         let mut size = count / 2;

@@ -218,8 +218,9 @@ impl Maker {
             }
             6 if mode != Mode::User => self.floats_off(&mut asm, mode),
             _ if mode == Mode::Machine => {
-                // TVM, TW, TSR on or off.
-                asm.li(rd, self.rng.below(8) << 20);
+                // TVM, TW, TSR on or off; TSR not where the supervisor's handler has to return.
+                let bits = if self.case.medeleg == 0 { 8 } else { 4 };
+                asm.li(rd, self.rng.below(bits) << 20);
                 asm.csr(self.rng.pick(&["csrrs", "csrrc"]), 0, 0x300, rd);
             }
             _ if mode == Mode::Supervisor => asm.csr("csrrs", rd, 0x180, 0),
