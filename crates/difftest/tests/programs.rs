@@ -1,5 +1,6 @@
 //! Programs built with the distribution's cross compiler, on both sides.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const LIMIT: u64 = 200_000_000;
 fn skip(what: &str) {
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     assert!(!ci, "difftest: {what} is not installed");
-    println!("SKIPPED difftest: {what} is not installed");
+    writeln!(std::io::stdout(), "SKIPPED difftest: {what} is not installed").unwrap();
 }
 
 /// The suite as a flat image for the start of RAM; `None`: there is no compiler.
@@ -67,7 +68,7 @@ fn check(options: &[&str]) {
         assert!(console.contains(line), "{options:?}: no {line}in\n{console}");
     }
     assert!(!console.contains("bad"), "{options:?}:\n{console}");
-    println!("{options:?}: {retired} instructions");
+    writeln!(std::io::stdout(), "difftest {options:?}: {retired} instructions").unwrap();
     if !qemu::is_installed() {
         return skip(qemu::PROGRAM);
     }
