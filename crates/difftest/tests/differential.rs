@@ -15,7 +15,8 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// Prints a line that the test harness does not keep for itself.
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").unwrap();
 }
 
 /// Whether QEMU is there. In CI it has to be.

@@ -13,11 +13,17 @@ const OBJCOPY: &str = "riscv64-linux-gnu-objcopy";
 /// Instructions after which our side gives up.
 const LIMIT: u64 = 200_000_000;
 
+/// Prints a line that the test harness does not keep for itself.
+fn say(line: &str) {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").unwrap();
+}
+
 /// Reports a test that cannot run, or fails it in CI.
 fn skip(what: &str) {
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     assert!(!ci, "difftest: {what} is not installed");
-    writeln!(std::io::stdout(), "SKIPPED difftest: {what} is not installed").unwrap();
+    say(&format!("SKIPPED difftest: {what} is not installed"));
 }
 
 /// The suite as a flat image for the start of RAM; `None`: there is no compiler.
@@ -68,7 +74,7 @@ fn check(options: &[&str]) {
         assert!(console.contains(line), "{options:?}: no {line}in\n{console}");
     }
     assert!(!console.contains("bad"), "{options:?}:\n{console}");
-    writeln!(std::io::stdout(), "difftest {options:?}: {retired} instructions").unwrap();
+    say(&format!("difftest {options:?}: {retired} instructions"));
     if !qemu::is_installed() {
         return skip(qemu::PROGRAM);
     }
