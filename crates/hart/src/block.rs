@@ -37,6 +37,9 @@ const CACHE_OPS: usize = 4 << 20;
 /// What a page costs beside its operations, in operations.
 const PAGE_COST: usize = 512;
 
+/// Operations that a page which is decoded anew keeps room for; part of what it costs.
+const KEPT_OPS: usize = 64;
+
 const OFFSETS: usize = ram::PAGE_SIZE as usize / 2;
 
 /// What has been decoded of one physical page. See the module's documentation.
@@ -56,6 +59,10 @@ impl Page {
     }
 
     fn clear(&mut self) {
+        // What a page once needed is not kept, for the bound on the cache counts what is in use.
+        if self.ops.capacity() > KEPT_OPS {
+            self.ops = Vec::new();
+        }
         self.ops.clear();
         self.entries.fill(0);
         // A header has the offset of its block: where the pc stands if the block is not entered after all.
@@ -206,7 +213,8 @@ impl<'a> Builder<'a> {
                 let target = last.imm.wrapping_add(op.imm) & !1;
                 let disp = target - i64::from(op.off);
                 let Ok(disp) = i32::try_from(disp) else { return false };
-                let overwritten = last.rd == op.rd;
+                // If the jump may trap, what came before it has to be seen.
+                let overwritten = last.rd == op.rd && (self.ext.c || target % 4 == 0);
                 *op = Op { code: Code::Jal, imm: Op::unchained(disp), ..*op };
                 if overwritten {
                     self.ops.pop();
@@ -298,10 +306,14 @@ impl Cursor {
     }
 
     /// Chains the jump that the cursor is on to the block that `at` is at the header of, if it is one that can be
-    /// chained and in the same page. The caller knows that the jump always leads there.
+    /// chained, in the same page, and that is where it leads.
     pub(crate) fn chain_to(&mut self, at: Cursor) {
         let chainable = Code::Beq as u16..=Code::Goto as u16;
         if self.page != at.page || !chainable.contains(&(self.op().code as u16)) {
+            return;
+        }
+        // A jump that trapped leads to the handler this time only.
+        if i64::from(self.op().off) + self.op().disp() != i64::from(at.op().off) {
             return;
         }
         // SAFETY: both are in the operations of the page, which is alive; no reference to the operation is alive while
@@ -352,8 +364,9 @@ impl PageCache {
         let phys = ram.base() + u64::from(index) * ram::PAGE_SIZE;
         let cost = &mut self.ops;
         let pointer = *self.pages.entry(index).or_insert_with(|| {
-            *cost += PAGE_COST;
-            NonNull::from(Box::leak(Box::new(Page::new(phys))))
+            let page = Box::new(Page::new(phys));
+            *cost += PAGE_COST + page.ops.len();
+            NonNull::from(Box::leak(page))
         });
         // SAFETY: the page is alive, and the caller of this `&mut self` method uses no cursor meanwhile.
         let page = unsafe { &mut *pointer.as_ptr() };
@@ -362,8 +375,9 @@ impl PageCache {
             return (pointer, false);
         }
         let (generation, new) = ram.code().decoded(at);
-        self.ops = self.ops.saturating_sub(page.ops.len());
+        let before = page.ops.len();
         page.clear();
+        self.ops = (self.ops + page.ops.len()).saturating_sub(before);
         page.generation = Some(generation);
         (pointer, new)
     }
@@ -401,3 +415,6 @@ impl Drop for PageCache {
         drop(unsafe { Box::from_raw(self.once.as_ptr()) });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,8 @@ impl Hart {
         let mode = std::mem::replace(&mut self.mode, Mode::Machine);
         let value = self.read_csr(number.into(), false).ok();
         self.mode = mode;
-        value
+        // No instruction is reading it that would have to be left out of the count.
+        value.map(|value| value.wrapping_add(self.outside_count(number.into())))
     }
 
     /// Writes a CSR by its number as machine mode would: unknown ones and read-only ones are not written, which is what
@@ -252,6 +253,10 @@ impl Vcpu for Hart {
     fn run(&mut self, limit: u64) -> Exit {
         let mut start = None;
         let exit = loop {
+            if self.shared.gate().flags() != 0 {
+                // What was decoded for `start` may be older than a fence that is about to be served.
+                start = None;
+            }
             if let Some(exit) = self.serve_flags() {
                 break exit;
             }

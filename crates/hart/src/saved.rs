@@ -4,7 +4,7 @@
 //! interrupt lines is their devices' to restore; a reservation is not kept, so an `sc` that follows a load fails.
 
 use serde::{Deserialize, Serialize};
-use vmcore::{LoadError, Section};
+use vmcore::{LoadError, Section, mip};
 
 use crate::csr::{
     COUNTERS, Csrs, DELEGABLE, FIOM, INHIBITABLE, INTERRUPTS, STCE, SUPERVISOR_INTERRUPTS, satp, status,
@@ -85,6 +85,7 @@ impl Hart {
     fn wrong(&self, state: &Saved) -> Option<&'static str> {
         let csr = &state.csr;
         let stce = if self.extensions.sstc { STCE } else { 0 };
+        let stip = if csr.menvcfg & STCE == 0 { mip::STIP } else { 0 };
         let within = |value: u64, mask: u64| value & !mask == 0;
         let checks = [
             (state.x[0] == 0, "x0"),
@@ -103,7 +104,7 @@ impl Hart {
             (within(csr.mcountinhibit, INHIBITABLE), "mcountinhibit"),
             (within(csr.menvcfg, FIOM | stce), "menvcfg"),
             (within(csr.senvcfg, FIOM), "senvcfg"),
-            (within(csr.mip_written, SUPERVISOR_INTERRUPTS), "mip"),
+            (within(csr.mip_written, mip::SEIP | stip), "mip"),
             (satp::is_valid(csr.satp, self.extensions.sv48), "satp"),
             (csr.fflags < 32, "fflags"),
             (csr.frm < 8, "frm"),

@@ -93,6 +93,22 @@ impl Hart {
         self.csr.mip_written = value & (mip::SEIP | stip);
     }
 
+    /// `csrrs` (`set`) or `csrrc` of `sip` or `mip`: touches the named bits alone. A write of the whole register would
+    /// make an external interrupt's level stick in SEIP (privileged specification, 3.1.9), and lose an SSIP that another
+    /// hart raises between the read and the write.
+    pub(crate) fn change_pending(&mut self, csr: u32, bits: u64, set: bool) -> After {
+        let value = if set { bits } else { 0 };
+        if csr == n::SIP {
+            self.write_pending(bits & mip::SSIP & self.csr.mideleg, value);
+        } else {
+            self.write_pending(bits & mip::SSIP, value);
+            let stip = if self.csr.menvcfg & STCE == 0 { mip::STIP } else { 0 };
+            let written = bits & (mip::SEIP | stip);
+            self.csr.mip_written = self.csr.mip_written & !written | value & written;
+        }
+        After::Interrupts
+    }
+
     fn set_inhibit(&mut self, new: u64) {
         let old = self.csr.mcountinhibit;
         let retired = self.retired_now();

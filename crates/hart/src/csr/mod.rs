@@ -196,6 +196,16 @@ impl Hart {
         }
     }
 
+    /// What a read of counter `csr` by no instruction gives beyond one by an instruction.
+    pub(crate) fn outside_count(&self, csr: u32) -> u64 {
+        let inhibit = match csr {
+            n::CYCLE | n::MCYCLE => 1,
+            n::INSTRET | n::MINSTRET => 4,
+            _ => return 0,
+        };
+        u64::from(self.csr.mcountinhibit & inhibit == 0)
+    }
+
     /// The offset that makes a counter read as `value` at the next instruction.
     fn counter_offset(&self, value: u64, inhibited: bool) -> u64 {
         if inhibited { value } else { value.wrapping_sub(self.retired_now()) }

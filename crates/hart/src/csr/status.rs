@@ -66,7 +66,7 @@ pub(crate) fn write_supervisor(old: u64, value: u64) -> u64 {
     old & !SUPERVISOR | value & SUPERVISOR
 }
 
-/// Whether `status` is one that [`write`] gives.
+/// Whether `status` is one that [`write()`] gives.
 pub(crate) fn is_valid(status: u64) -> bool {
     status & !WRITABLE == 0 && status >> MPP_SHIFT & 3 != 2
 }

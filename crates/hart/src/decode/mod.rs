@@ -222,7 +222,7 @@ fn branch(f: Fields) -> Option<Op> {
     Some(Op { imm: Op::unchained(f.disp_b()), ..f.r(code) })
 }
 
-/// The A extension. `aq` and `rl` are not looked at: every atomic is sequentially consistent.
+/// The A extension. Every atomic is sequentially consistent; `rl` is kept in the immediate, for stores to code.
 #[rustfmt::skip]
 fn atomic(f: Fields) -> Option<Op> {
     use Code::*;
@@ -245,7 +245,7 @@ fn atomic(f: Fields) -> Option<Op> {
         0x1c => (AmomaxuW, AmomaxuD),
         _ => return None,
     };
-    Some(f.r(if double { wide } else { word }))
+    Some(Op { imm: i64::from(f.funct7() & 1), ..f.r(if double { wide } else { word }) })
 }
 
 fn system(f: Fields, fetched: u32) -> Option<Op> {

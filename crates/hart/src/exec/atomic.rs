@@ -3,6 +3,7 @@
 //! A reservation is the host address and the value that was loaded; `sc` is a compare-exchange against that value.
 
 use super::Flow;
+use super::data::AtomicWord;
 use crate::hart::{Hart, Reservation};
 use crate::mem::HostWord;
 use crate::op::{Code, Op};
@@ -10,7 +11,7 @@ use crate::pmp::Access;
 use crate::trap::{Cause, Trap};
 
 impl Hart {
-    fn word_at(&mut self, addr: u64, double: bool, access: Access) -> Result<HostWord<'_>, Trap> {
+    fn word_at(&mut self, addr: u64, double: bool, access: Access) -> Result<AtomicWord<'_>, Trap> {
         let size = if double { 8 } else { 4 };
         if !addr.is_multiple_of(size) {
             let cause = if access == Access::Read { Cause::MisalignedLoad } else { Cause::MisalignedStore };
@@ -19,11 +20,18 @@ impl Hart {
         if double { self.atomic_word::<u64>(addr, access) } else { self.atomic_word::<u32>(addr, access) }
     }
 
+    /// The first half of a release: stores to code that came before it are known as such.
+    fn release(&mut self, op: &Op) {
+        if op.imm != 0 && self.harts.len() > 1 {
+            self.settle_code_writes();
+        }
+    }
+
     pub(super) fn load_reserved(&mut self, op: &Op) -> Flow {
         let double = op.code == Code::LrD;
         let addr = self.x[usize::from(op.rs1)];
         let word = match self.word_at(addr, double, Access::Read) {
-            Ok(word) => word,
+            Ok((word, _)) => word,
             Err(trap) => return Flow::Trap(trap),
         };
         let (host, value) = (word.addr(), word.reserve(double));
@@ -37,13 +45,17 @@ impl Hart {
         let addr = self.x[usize::from(op.rs1)];
         let new = self.x[usize::from(op.rs2)];
         let reservation = self.reservation.take();
-        let word = match self.word_at(addr, double, Access::Write) {
+        self.release(op);
+        let (word, phys) = match self.word_at(addr, double, Access::Write) {
             Ok(word) => word,
             Err(trap) => return Flow::Trap(trap),
         };
         let stored = reservation.is_some_and(|held| {
             held.host == word.addr() && held.double == double && word.exchange(double, held.value, new)
         });
+        if let Some(phys) = phys {
+            self.written(phys);
+        }
         self.x[usize::from(op.rd)] = u64::from(!stored);
         Flow::Next
     }
@@ -52,11 +64,15 @@ impl Hart {
         let double = op.code as u16 >= Code::AmoswapD as u16;
         let addr = self.x[usize::from(op.rs1)];
         let operand = self.x[usize::from(op.rs2)];
-        let word = match self.word_at(addr, double, Access::Write) {
+        self.release(op);
+        let (word, phys) = match self.word_at(addr, double, Access::Write) {
             Ok(word) => word,
             Err(trap) => return Flow::Trap(trap),
         };
         let old = change(op.code, word, double, operand);
+        if let Some(phys) = phys {
+            self.written(phys);
+        }
         self.x[usize::from(op.rd)] = if double { old } else { old as i32 as u64 };
         Flow::Next
     }

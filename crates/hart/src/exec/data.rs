@@ -17,6 +17,9 @@ enum Place {
     Device(u64),
 }
 
+/// A word for an atomic, with its guest physical address if it was looked up anew.
+pub(super) type AtomicWord<'a> = (HostWord<'a>, Option<u64>);
+
 impl Hart {
     /// Loads a `T` from `addr`. `left` instructions of the block are not executed yet.
     #[cold]
@@ -90,14 +93,16 @@ impl Hart {
     }
 
     /// Says that the page at guest physical address `phys` may have been written.
-    fn written(&self, phys: u64) {
+    pub(super) fn written(&self, phys: u64) {
         if let Some(page) = self.ram.page_index(phys) {
             self.ram.code().written(page);
         }
     }
 
     /// The word of `T`'s size at `addr`, aligned, for the A extension. Devices take no atomics.
-    pub(super) fn atomic_word<T: Word>(&mut self, addr: u64, access: Access) -> Result<HostWord<'_>, Trap> {
+    ///
+    /// If no slot holds its page, the guest physical address comes too: whoever stores says [`Hart::written`].
+    pub(super) fn atomic_word<T: Word>(&mut self, addr: u64, access: Access) -> Result<AtomicWord<'_>, Trap> {
         let missing = match access {
             Access::Write => self.tlb.write_word::<T>(addr).is_none(),
             _ => self.tlb.read_word::<T>(addr).is_none(),
@@ -105,12 +110,13 @@ impl Hart {
         let fault = Trap::new(access.access_fault(), addr);
         if missing {
             let Place::Ram(phys) = self.resolve(addr, T::BYTES, access)? else { return Err(fault) };
-            return HostWord::physical::<T>(&self.ram, phys).ok_or(fault);
+            return HostWord::physical::<T>(&self.ram, phys).map(|word| (word, Some(phys))).ok_or(fault);
         }
-        match access {
-            Access::Write => self.tlb.write_word::<T>(addr).ok_or(fault),
-            _ => self.tlb.read_word::<T>(addr).ok_or(fault),
-        }
+        let word = match access {
+            Access::Write => self.tlb.write_word::<T>(addr),
+            _ => self.tlb.read_word::<T>(addr),
+        };
+        word.map(|word| (word, None)).ok_or(fault)
     }
 
     /// Guest physical addresses of the bytes of a misaligned access, all of them checked, as first parts and lengths.

@@ -1,5 +1,7 @@
 //! From a pc to decoded code, the slow way: translate, look up the page, decode.
 
+use std::sync::atomic::{Ordering, fence};
+
 use ram::PAGE_SIZE;
 use vmcore::Exit;
 
@@ -54,6 +56,8 @@ impl Hart {
             // Stores to the page have to take the slow path from here on, at every hart.
             self.tlb.drop_writes_to(index);
             self.harts.drop_write_entries(self.shared.id());
+            // The page is read after the others can know of it; see `settle_code_writes`.
+            fence(Ordering::SeqCst);
         }
         let off = (self.pc & (PAGE_SIZE - 1)) as u16;
         let cursor = self.pages.block(page, &self.ram, off, &self.extensions);

@@ -238,7 +238,7 @@ impl Hart {
                     Code::Fsw if self.fp_is_dirty() => {
                         store!(u32, cursor.op().fp_imm() as u64, 'ops);
                     }
-                    Code::Fence => std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst),
+                    Code::Fence => self.settle_code_writes(),
                     Code::Beq => branch!(a!() == b!(), 'ops),
                     Code::Bne => branch!(a!() != b!(), 'ops),
                     Code::Blt => branch!((a!() as i64) < b!() as i64, 'ops),

@@ -1,10 +1,12 @@
 //! Environment calls, returns, fences and CSR instructions (privileged specification, 3.3 and 10.2; Zicsr).
 
-use vmcore::park::fence_kind;
+use std::sync::atomic::{Ordering, fence};
+
+use vmcore::park::{fence_kind, flag};
 use vmcore::{EcallOutcome, Exit, SbiCall, SbiReturn};
 
 use super::{Flow, Leave};
-use crate::csr::{After, status};
+use crate::csr::{After, numbers, status};
 use crate::hart::Hart;
 use crate::op::{Code, Op};
 use crate::trap::{Cause, Mode, Trap};
@@ -84,9 +86,14 @@ impl Hart {
                 Code::Csrrs | Code::Csrrsi => old | operand,
                 _ => old & !operand,
             };
-            after = match self.write_csr(csr, new) {
-                Ok(after) => after,
-                Err(_) => return Flow::Trap(Trap::illegal(bits)),
+            let set = matches!(op.code, Code::Csrrs | Code::Csrrsi);
+            after = if !swap && matches!(csr, numbers::SIP | numbers::MIP) {
+                self.change_pending(csr, operand, set)
+            } else {
+                match self.write_csr(csr, new) {
+                    Ok(after) => after,
+                    Err(_) => return Flow::Trap(Trap::illegal(bits)),
+                }
             };
         }
         self.x[usize::from(op.rd)] = old;
@@ -106,6 +113,7 @@ impl Hart {
             return Flow::Trap(Trap::new(cause, 0));
         };
         self.publish_retired();
+        self.settle_code_writes();
         let call = SbiCall {
             extension: self.x[A7],
             function: self.x[A7 - 1],
@@ -117,7 +125,8 @@ impl Hart {
                 self.set_result(result);
                 Flow::Check(next)
             }
-            EcallOutcome::Again => Flow::Stay(Leave::Look),
+            // The thread may be outside its gate by now: nothing is looked at, let alone executed.
+            EcallOutcome::Again => Flow::Stay(Leave::Exit(Exit::Signal)),
             EcallOutcome::Post(request) => Flow::Stay(Leave::Exit(Exit::Request { request, ecall: true })),
             EcallOutcome::Stopped => Flow::Stay(Leave::Exit(Exit::Stopped)),
             EcallOutcome::Wait => {
@@ -131,6 +140,17 @@ impl Hart {
     pub(crate) fn set_result(&mut self, result: SbiReturn) {
         self.x[A0] = result.error as u64;
         self.x[A0 + 1] = result.value;
+    }
+
+    /// Before the hart tells others of its stores (a fence, a release, a call): ends the generations of pages that have
+    /// become code while it could still store to them. Without this a hart that decoded such a page after this block was
+    /// entered would take its decoded form for current, though the store came later.
+    pub(crate) fn settle_code_writes(&mut self) {
+        // The other half is in `block_at_pc`: either its read of the page sees the stores, or its flag is seen here.
+        fence(Ordering::SeqCst);
+        if self.shared.gate().flags() & flag::FENCE != 0 {
+            self.tlb.drop_writes_to_code();
+        }
     }
 
     /// Drops what the fence `kinds` name.
