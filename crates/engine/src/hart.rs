@@ -46,6 +46,17 @@ pub(crate) struct Slot {
     pub(crate) doing: Doing,
 }
 
+impl Slot {
+    /// Starts the hart if that was asked since the last look. Whoever looks at a parked hart does this first: the hart
+    /// may have been started while it was parked, and its thread has not seen it.
+    pub(crate) fn apply_start(&mut self, shared: &HartShared) {
+        if let Some(params) = shared.take_start() {
+            self.vcpu.start_supervisor(params);
+            self.doing = Doing::Runs;
+        }
+    }
+}
+
 /// One hart as the engine knows it.
 pub(crate) struct Hart {
     pub(crate) shared: Arc<HartShared>,
@@ -101,10 +112,10 @@ enum Next {
     Again,
     /// Sleep until one of these flags is raised.
     Sleep(u32),
-    /// Post a request that the guest made.
-    Post(GuestRequest),
-    /// The hart cannot go on.
-    Broken,
+    /// Post a request that the guest made in this epoch.
+    Post(u64, GuestRequest),
+    /// The hart cannot go on since this epoch.
+    Broken(u64),
     /// No instruction can be executed: counted time jumps to what comes next.
     Idle,
 }
@@ -126,15 +137,12 @@ impl HartThread {
                 continue;
             }
             gate.take(flag::CONTROL);
-            let next = self.step(&mut self.hart.slot());
-            match next {
+            match self.look() {
                 Next::Again => {}
                 Next::Sleep(mask) => gate.wait_raised(mask | flag::CONTROL | flag::EXIT),
-                Next::Post(request) => {
-                    self.queue.post_guest(self.hart.shared.id(), self.harts.epoch(), request);
-                }
-                Next::Broken => self.queue.post_device(
-                    self.harts.epoch(),
+                Next::Post(epoch, request) => self.queue.post_guest(self.hart.shared.id(), epoch, request),
+                Next::Broken(epoch) => self.queue.post_device(
+                    epoch,
                     DeviceRequest::HartFailed { what: Fault::HartThread { hart: self.hart.shared.id() } },
                 ),
                 Next::Idle => self.idle(),
@@ -142,12 +150,23 @@ impl HartThread {
         }
     }
 
+    /// One step under the slot's lock. A panic in it breaks the hart and nothing else: the panic hook has said what
+    /// happened, and nothing of this hart is trusted until it is reset.
+    fn look(&self) -> Next {
+        let mut slot = self.hart.slot();
+        let step = catch_unwind(AssertUnwindSafe(|| self.step(&mut slot)));
+        step.unwrap_or_else(|_panic| {
+            slot.doing = Doing::Stopped;
+            // Before it is outside: see `execute`.
+            let epoch = self.harts.epoch();
+            self.hart.shared.gate().leave();
+            Next::Broken(epoch)
+        })
+    }
+
     fn step(&self, slot: &mut Slot) -> Next {
         let shared = &self.hart.shared;
-        if let Some(params) = shared.take_start() {
-            slot.vcpu.start_supervisor(params);
-            slot.doing = Doing::Runs;
-        }
+        slot.apply_start(shared);
         match slot.doing {
             Doing::Runs => self.execute(slot),
             Doing::Waits => {
@@ -161,6 +180,11 @@ impl HartThread {
                 }
                 if self.counted.is_some() { Next::Idle } else { Next::Sleep(flag::IRQ) }
             }
+            // The only hart has stopped itself: counted time goes on all the same, or no watchdog would ever bite.
+            Doing::Stopped if self.counted.is_some() && self.harts.len() == 1 => {
+                shared.gate().take(flag::IRQ);
+                Next::Idle
+            }
             Doing::Stopped | Doing::AwaitsAnswer { .. } => Next::Sleep(0),
         }
     }
@@ -169,41 +193,40 @@ impl HartThread {
         let shared = &self.hart.shared;
         if self.counted.as_ref().is_some_and(|counted| counted.timers.clock().is_frozen()) {
             // Counted time: what is due now fires only after the thaw, so nothing may be executed before. The park that
-            // follows every freeze is on its way.
+            // follows every freeze is on its way. Should it be over before this thread sleeps, then the thaw, which
+            // always raises CONTROL, wakes it.
             return Next::Sleep(flag::PARK);
         }
         if !shared.gate().enter(BLOCKING) {
             return Next::Again;
         }
         let limit = self.limit(slot);
-        let exit = catch_unwind(AssertUnwindSafe(|| slot.vcpu.run(limit)));
+        let exit = slot.vcpu.run(limit);
+        // Read before the hart is outside, because from then on the machine may be reset: what the guest asks now must
+        // not pass for a request of the guest that comes after.
+        let epoch = self.harts.epoch();
         if let Some(counted) = &self.counted {
             counted.source.publish(slot.vcpu.retired());
         }
         shared.gate().leave();
         self.hart.exits.fetch_add(1, Ordering::Relaxed);
         match exit {
-            Ok(Exit::Signal) => Next::Again,
-            Ok(Exit::Limit) => {
+            Exit::Signal => Next::Again,
+            Exit::Limit => {
                 self.run_due();
                 Next::Again
             }
-            Ok(Exit::Wait) => {
+            Exit::Wait => {
                 slot.doing = Doing::Waits;
                 Next::Again
             }
-            Ok(Exit::Stopped) => {
+            Exit::Stopped => {
                 slot.doing = Doing::Stopped;
                 Next::Again
             }
-            Ok(Exit::Request { request, ecall }) => {
+            Exit::Request { request, ecall } => {
                 slot.doing = Doing::AwaitsAnswer { ecall };
-                Next::Post(request)
-            }
-            Err(_panic) => {
-                // The panic hook has said what happened. Nothing of this hart is trusted until it is reset.
-                slot.doing = Doing::Stopped;
-                Next::Broken
+                Next::Post(epoch, request)
             }
         }
     }
@@ -212,6 +235,8 @@ impl HartThread {
     fn limit(&self, slot: &Slot) -> u64 {
         let Some(counted) = &self.counted else { return u64::MAX };
         // From here on the queue calls its waker for whatever comes sooner than what it says now.
+        counted.timers.next();
+        // First of all `next`, which says that this much is known: whatever is armed to come sooner raises CONTROL.
         counted.timers.next();
         let Some(deadline) = counted.timers.next_guest_ns() else { return u64::MAX };
         let budget = counted.timers.clock().budget_until(deadline).unwrap_or(u64::MAX);
@@ -227,6 +252,8 @@ impl HartThread {
     /// The hart waits and time is counted: it jumps to the next deadline, or, if there is none, the hart sleeps.
     fn idle(&self) {
         let Some(counted) = &self.counted else { return };
+        // As in `limit`: what is armed from here on raises CONTROL.
+        counted.timers.next();
         if counted.timers.advance_idle(None).is_none() {
             self.hart.shared.gate().wait_raised(flag::IRQ | flag::CONTROL | flag::PARK | flag::EXIT);
         }

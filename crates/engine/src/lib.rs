@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use clock::{CountedSource, HostClock, TimerQueue};
-use runstate::{Lifecycle, ManagementRequest, Refusal};
+use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
 use vmcore::{HsmState, Machine, PlaceError, Vcpu};
 
@@ -149,7 +149,11 @@ impl Builder {
                 hart.gate().raise(flag::CONTROL);
             }
         };
-        let timer = TimerThread::new(Arc::clone(&config.timers), config.host, sooner)
+        let failed = {
+            let (queue, harts) = (sender.clone(), harts.clone());
+            move || queue.post_device(harts.epoch(), DeviceRequest::HartFailed { what: Fault::Effect })
+        };
+        let timer = TimerThread::new(Arc::clone(&config.timers), config.host, sooner, failed)
             .map_err(host_error("descriptor for timers"))?;
         let bell = timer.bell();
         let publisher = Arc::new(Publisher::new(machine::status(&config.lifecycle)));

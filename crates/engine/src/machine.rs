@@ -67,34 +67,29 @@ impl MachineThread {
         Self { lifecycle, machine, harts, timers, publisher, receiver, deferred: VecDeque::new(), exit: None }
     }
 
-    /// Puts harts and images into the state after power-on, held.
+    /// Puts harts, devices and images into the state after power-on, held: no input comes in before the first start.
     pub(crate) fn boot(&mut self) -> Result<(), PlaceError> {
         self.park();
+        self.stop_devices();
         self.reset_machine()
     }
 
     /// The thread's body: returns the process's exit status when the machine ends.
     pub(crate) fn run(mut self) -> i32 {
-        loop {
-            if let Some(code) = self.exit {
-                return code;
-            }
-            match self.next() {
-                Some(message) => self.handle(message),
-                // Every handle is gone: nobody can ever ask anything again.
-                None => return 0,
-            }
+        while let Some(message) = self.next() {
+            self.handle(message);
         }
+        // Without a status every handle is gone: nobody can ever ask anything again.
+        self.exit.unwrap_or(0)
     }
 
-    /// The next message. While requests are deferred it looks at those in between; while counted time has to jump because
+    /// The next message; none once the machine has ended. While requests are deferred it looks at those in between; while counted time has to jump because
     /// no hart can execute, it jumps.
     fn next(&mut self) -> Option<Message> {
         loop {
             self.handle_deferred();
             if self.exit.is_some() {
-                // The caller looks at `exit` before it handles anything more.
-                return Some(Message::Device);
+                return None;
             }
             if !self.deferred.is_empty() {
                 match self.receiver.messages.recv_timeout(RESET_GLANCE) {
@@ -118,7 +113,9 @@ impl MachineThread {
         if !asleep || self.timers.advance_idle(None).is_none() {
             return false;
         }
-        self.timers.run_due() > 0
+        // Not asked how many fired: the timers' thread may have been faster, and there may be more to jump to.
+        self.timers.run_due();
+        true
     }
 
     fn handle(&mut self, message: Message) {
@@ -131,7 +128,9 @@ impl MachineThread {
             Message::Guest { hart, epoch, request } => self.guest(hart, epoch, request),
             Message::Device => {
                 for (epoch, request) in self.receiver.take_device_requests() {
-                    self.device(epoch, request);
+                    if self.exit.is_none() {
+                        self.device(epoch, request);
+                    }
                 }
             }
             Message::Describe { hart, reply } => {
@@ -151,7 +150,10 @@ impl MachineThread {
     }
 
     fn guest(&mut self, hart: u32, epoch: u64, request: GuestRequest) {
-        if is_reset(&request) && self.publisher.anyone_behind() {
+        // One of an older epoch does nothing, so it need not wait; what waits is at most one request a hart.
+        self.deferred.retain(|deferred| deferred.epoch == self.lifecycle.epoch());
+        let current = epoch == self.lifecycle.epoch();
+        if current && is_reset(&request) && self.publisher.anyone_behind() {
             let until = Instant::now() + RESET_PATIENCE;
             self.deferred.push_back(Deferred { hart, epoch, request, until });
         } else {
@@ -171,7 +173,11 @@ impl MachineThread {
         if epoch != self.lifecycle.epoch() {
             return;
         }
-        let goes_on = matches!(self.lifecycle.power(), Power::Awake) || dropped;
+        // A suspend that was accepted is never answered: the hart is asleep or, where a wake was due already, was
+        // started at its resume address and executes. One that asked for a reset has nothing more to do.
+        let returns =
+            !matches!(request, GuestRequest::Suspend(_)) && self.lifecycle.pending_reset().is_none();
+        let goes_on = dropped || (returns && matches!(self.lifecycle.power(), Power::Awake));
         if let (true, Some(hart)) = (goes_on, self.hart(hart)) {
             hart.answer(SbiReturn::error(if dropped { DENIED } else { FAILED }));
         }
@@ -194,29 +200,32 @@ impl MachineThread {
         let outcome = self.lifecycle.apply(&request)?;
         self.lifecycle = outcome.next;
         let mut follow = VecDeque::new();
-        let mut result = self.carry_out(outcome.effects, &mut follow);
+        self.carry_out(outcome.effects, &mut follow);
         while let Some(request) = follow.pop_front() {
             match self.lifecycle.apply(&request) {
                 Ok(outcome) => {
                     self.lifecycle = outcome.next;
-                    let inner = self.carry_out(outcome.effects, &mut follow);
-                    result = result.and(inner);
+                    self.carry_out(outcome.effects, &mut follow);
                 }
                 // A report is never refused; a wake that comes too late is nobody's failure.
                 Err(refusal) => tracing::debug!(?request, %refusal, "a follow-up was refused"),
             }
         }
-        result.map(|()| outcome.dropped)
+        Ok(outcome.dropped)
     }
 
-    fn carry_out(&mut self, effects: Effects, follow: &mut VecDeque<Request>) -> Result<(), Refusal> {
+    /// Carries out `effects` in order. Where one fails the rest is abandoned, and that is reported before all else.
+    fn carry_out(&mut self, effects: Effects, follow: &mut VecDeque<Request>) {
         for effect in effects {
-            self.step(effect, follow);
+            if let Err(error) = self.step(effect, follow) {
+                tracing::error!(%error, ?effect, "a step of the machine cannot be carried out");
+                follow.push_front(EngineReport::EffectFailed.into());
+                return;
+            }
         }
-        Ok(())
     }
 
-    fn step(&mut self, effect: Effect, follow: &mut VecDeque<Request>) {
+    fn step(&mut self, effect: Effect, follow: &mut VecDeque<Request>) -> Result<(), PlaceError> {
         match effect {
             Effect::PublishState => self.publish(None),
             Effect::Emit(event) => self.publish(Some(event)),
@@ -234,7 +243,7 @@ impl MachineThread {
                     hart.shared.gate().lower(flag::PARK);
                 }
             }
-            Effect::StopDevices => self.machine.devices().iter().rev().for_each(|device| device.stop()),
+            Effect::StopDevices => self.stop_devices(),
             Effect::StartDevices => {
                 let mut due = None;
                 for device in self.machine.devices() {
@@ -264,12 +273,7 @@ impl MachineThread {
                 }
             }
             Effect::WakeDevices(_) => self.machine.devices().iter().for_each(|device| device.wake()),
-            Effect::ResetMachine => {
-                if let Err(error) = self.reset_machine() {
-                    tracing::error!(%error, "the machine cannot be brought back to power-on");
-                    follow.push_back(EngineReport::EffectFailed.into());
-                }
-            }
+            Effect::ResetMachine => self.reset_machine()?,
             Effect::PressPowerButton => {
                 for device in self.machine.devices() {
                     device.press_power_button();
@@ -280,6 +284,7 @@ impl MachineThread {
             Effect::Flush | Effect::AdoptGuest | Effect::BeginJob(_) | Effect::CancelJob(_) => {}
             Effect::CountForbiddenWake(source) => tracing::debug!(%source, "a wake was forbidden by policy"),
         }
+        Ok(())
     }
 
     fn publish(&self, event: Option<runstate::Event>) {
@@ -288,6 +293,10 @@ impl MachineThread {
 
     fn hart(&self, id: u32) -> Option<&Arc<Hart>> {
         self.harts.get(usize::try_from(id).ok()?)
+    }
+
+    fn stop_devices(&self) {
+        self.machine.devices().iter().rev().for_each(|device| device.stop());
     }
 
     fn park(&self) {
@@ -345,7 +354,10 @@ impl MachineThread {
         let was_parked = gate.flags() & flag::PARK != 0;
         gate.raise(flag::PARK);
         gate.wait_outside();
-        let text = hart.slot().vcpu.describe();
+        let mut slot = hart.slot();
+        slot.apply_start(&hart.shared);
+        let text = slot.vcpu.describe();
+        drop(slot);
         if !was_parked {
             gate.lower(flag::PARK);
         }

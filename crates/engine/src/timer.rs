@@ -5,6 +5,7 @@
 //! polling: with nothing armed the thread sleeps for good.
 
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +23,7 @@ pub(crate) struct TimerThread {
     bell: Arc<Bell>,
     monotonic: OwnedFd,
     realtime: OwnedFd,
+    failed: Box<dyn Fn() + Send>,
 }
 
 /// Wakes the thread.
@@ -46,11 +48,12 @@ impl Bell {
 
 impl TimerThread {
     /// Makes the descriptors and hooks the thread to changes of the queue and of the host's clocks. `sooner` is called
-    /// too when something comes sooner than it did.
+    /// too when something comes sooner than it did; `failed` when timers cannot be relied on any more.
     pub(crate) fn new(
         queue: Arc<TimerQueue>,
         host: Arc<dyn HostClock>,
         sooner: impl Fn() + Send + Sync + 'static,
+        failed: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -63,7 +66,7 @@ impl TimerThread {
             sooner();
         }));
         host.on_change(Arc::new(move || other.ring()));
-        Ok(Self { queue, host, bell, monotonic, realtime })
+        Ok(Self { queue, host, bell, monotonic, realtime, failed: Box::new(failed) })
     }
 
     /// The means to wake and end the thread.
@@ -74,10 +77,14 @@ impl TimerThread {
     /// The thread's body.
     pub(crate) fn run(self) {
         while !self.bell.exit.load(Ordering::SeqCst) {
-            self.queue.run_due();
+            // The panic hook has said what happened in whose callback. The guest cannot be trusted any more, but what
+            // comes after its reset can.
+            if catch_unwind(AssertUnwindSafe(|| self.queue.run_due())).is_err() {
+                (self.failed)();
+            }
             if let Err(error) = self.sleep() {
-                // Without timers the machine cannot keep its promises, but it must not die of it either.
                 tracing::error!(%error, "the timer thread cannot wait for its next deadline");
+                (self.failed)();
                 return;
             }
         }

@@ -1,6 +1,7 @@
 //! The machine's life on the machine without a board: what clients see, in which order, and what harts, devices and
 //! time do meanwhile.
 
+#[expect(dead_code, reason = "shared with the other tests")]
 mod support;
 
 use runstate::{GuestRequest, ManagementRequest as Ask, RunState, ShutdownCause, WakeSource};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use clock::{GuestClock, TestClock, TimerQueue};
+use clock::{CountedSource, GuestClock, IcountShift, TestClock, TimerQueue};
 use engine::{Builder, Engine, EngineConfig, Port, Status, Subscriber, TimedEvent};
 use runstate::{
     Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep, WakeSource,
@@ -57,7 +57,8 @@ pub struct World {
     pub scripts: Vec<Script>,
     pub host: TestClock,
     pub clock: Arc<GuestClock>,
-    port: Arc<Port>,
+    pub timers: Arc<TimerQueue>,
+    pub port: Arc<Port>,
     recorder: Arc<Recorder>,
 }
 
@@ -65,15 +66,30 @@ impl World {
     pub fn new(harts: u32) -> Self {
         let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
         let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
+        Self::with(harts, host, clock, None)
+    }
+
+    /// One hart, and a nanosecond of guest time for each block that it executes.
+    pub fn counted() -> Self {
+        let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let source = CountedSource::default();
+        let clock = Arc::new(GuestClock::icount(source.clone(), IcountShift::try_from(0).unwrap()));
+        let world = Self::with(1, host, clock, Some(source));
+        world.ask(ManagementRequest::Cont);
+        world.saw(&["RESUME running"]);
+        world
+    }
+
+    fn with(harts: u32, host: TestClock, clock: Arc<GuestClock>, counted: Option<CountedSource>) -> Self {
         let timers = TimerQueue::new(Arc::clone(&clock), Arc::new(host.clone()));
         let (machine, vcpus, scripts) = FakeMachine::new(harts, &clock, &timers);
         let config = EngineConfig {
             machine: Arc::clone(&machine) as Arc<dyn Machine>,
             vcpus,
-            timers,
+            timers: Arc::clone(&timers),
             host: Arc::new(host.clone()),
             lifecycle: Lifecycle::new(Config::default()),
-            counted: None,
+            counted,
             hart_nice: None,
         };
         let builder = Builder::new();
@@ -81,7 +97,7 @@ impl World {
         let engine = builder.start(config).unwrap();
         let recorder = Arc::new(Recorder::default());
         engine.subscribe(Arc::clone(&recorder) as Arc<dyn Subscriber>);
-        Self { engine, machine, scripts, host, clock, port, recorder }
+        Self { engine, machine, scripts, host, clock, timers, port, recorder }
     }
 
     pub fn running(harts: u32) -> Self {
@@ -153,6 +169,15 @@ impl World {
 
     pub fn start_second_hart(&self) {
         self.hart(1).hsm_start(StartParams { pc: 0x8000_1000, opaque: 1 }).unwrap();
+    }
+
+    /// Waits until `done`, which other threads make true.
+    pub fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < PATIENCE, "{what} never came");
+            std::thread::yield_now();
+        }
     }
 
     pub fn blocks(&self) -> Vec<u64> {

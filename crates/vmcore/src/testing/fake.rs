@@ -1,7 +1,7 @@
 //! A machine without a board: harts that follow a script, devices that write down what they are told.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{GuestClock, TimerQueue};
@@ -26,8 +26,12 @@ pub enum Step {
     Spin,
     /// Stops itself.
     Stop,
+    /// Sets the supervisor timer's compare register this many ticks from now.
+    Compare(u64),
     /// Panics, as a bug in the emulator would.
     Panic,
+    /// Waits, and panics when it is asked whether an interrupt is pending.
+    PanicWaiting,
 }
 
 /// The script of a hart, from outside.
@@ -58,6 +62,7 @@ pub struct FakeVcpu {
     script: Arc<Mutex<VecDeque<Step>>>,
     blocks: Arc<AtomicU64>,
     spinning: bool,
+    panics_waiting: bool,
     pc: u64,
     result: Option<SbiReturn>,
 }
@@ -69,7 +74,9 @@ impl FakeVcpu {
         let blocks = Arc::new(AtomicU64::new(0));
         let script_of =
             Script { script: Arc::clone(&script), blocks: Arc::clone(&blocks), shared: Arc::clone(&shared) };
-        (Self { shared, script, blocks, spinning: false, pc: 0, result: None }, script_of)
+        let hart =
+            Self { shared, script, blocks, spinning: false, panics_waiting: false, pc: 0, result: None };
+        (hart, script_of)
     }
 }
 
@@ -95,7 +102,12 @@ impl Vcpu for FakeVcpu {
                     self.shared.hsm_stop();
                     return Exit::Stopped;
                 }
+                Some(Step::Compare(ticks)) => self.shared.set_stimecmp(self.shared.time() + ticks),
                 Some(Step::Panic) => panic!("the script says so"),
+                Some(Step::PanicWaiting) => {
+                    self.panics_waiting = true;
+                    return Exit::Wait;
+                }
                 None if self.spinning => std::thread::yield_now(),
                 None => {
                     self.shared.set_pending(crate::mip::SSIP, false);
@@ -112,6 +124,7 @@ impl Vcpu for FakeVcpu {
     fn fence(&mut self, _kinds: u32) {}
 
     fn interrupt_pending(&self) -> bool {
+        assert!(!self.panics_waiting, "the script says so");
         self.shared.pending() != 0
     }
 
@@ -121,6 +134,7 @@ impl Vcpu for FakeVcpu {
 
     fn reset(&mut self) {
         self.spinning = false;
+        self.panics_waiting = false;
         self.pc = 0;
         self.result = None;
         lock(&self.script).clear();
@@ -154,6 +168,7 @@ pub struct FakeDevice {
     log: Mutex<Vec<&'static str>>,
     due_at_start: Mutex<Option<WakeSource>>,
     due_at_sleep: Mutex<Option<WakeSource>>,
+    panics_at_stop: AtomicBool,
 }
 
 impl FakeDevice {
@@ -170,6 +185,11 @@ impl FakeDevice {
     /// The next sleep finds this wake due.
     pub fn due_at_sleep(&self, source: WakeSource) {
         *lock(&self.due_at_sleep) = Some(source);
+    }
+
+    /// The next stop panics, as a bug in a device would.
+    pub fn panic_at_stop(&self) {
+        self.panics_at_stop.store(true, Ordering::SeqCst);
     }
 
     fn note(&self, what: &'static str) {
@@ -195,6 +215,7 @@ impl Device for FakeDevice {
     }
 
     fn stop(&self) {
+        assert!(!self.panics_at_stop.swap(false, Ordering::SeqCst), "the test says so");
         self.note("stop");
     }
 
@@ -232,6 +253,7 @@ pub struct FakeMachine {
     devices: Vec<Arc<dyn Device>>,
     device: Arc<FakeDevice>,
     placed: AtomicU64,
+    misplaces: AtomicBool,
 }
 
 impl FakeMachine {
@@ -249,12 +271,27 @@ impl FakeMachine {
             .unzip();
         let device = Arc::new(FakeDevice::default());
         let devices = vec![Arc::clone(&device) as Arc<dyn Device>];
-        (Arc::new(Self { harts, devices, device, placed: AtomicU64::new(0) }), vcpus, script_ofs)
+        (
+            Arc::new(Self {
+                harts,
+                devices,
+                device,
+                placed: AtomicU64::new(0),
+                misplaces: AtomicBool::new(false),
+            }),
+            vcpus,
+            script_ofs,
+        )
     }
 
     /// The note-taking device.
     pub fn device(&self) -> &Arc<FakeDevice> {
         &self.device
+    }
+
+    /// The next time the boot images are placed, that fails.
+    pub fn misplace(&self) {
+        self.misplaces.store(true, Ordering::SeqCst);
     }
 
     /// How often the boot images were placed.
@@ -273,6 +310,9 @@ impl Machine for FakeMachine {
     }
 
     fn place_images(&self) -> Result<BootEntry, PlaceError> {
+        if self.misplaces.swap(false, Ordering::SeqCst) {
+            return Err(PlaceError { what: "kernel", source: "the test says so".into() });
+        }
         self.placed.fetch_add(1, Ordering::SeqCst);
         Ok(BootEntry::Supervisor { pc: 0x8020_0000, device_tree: 0x8800_0000 })
     }
