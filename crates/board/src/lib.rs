@@ -244,7 +244,14 @@ fn plan(
     let above = kernel.as_ref().map_or(base + map::KERNEL_OFFSET, |program| program.end());
     let initrd = read(Role::Initrd, &config.initrd)?
         // Linux keeps the whole last huge page of its image for itself.
-        .map(|image| planner.initrd(&image, above.next_multiple_of(map::HUGE_PAGE)))
+        .map(|image| {
+            let above = above.next_multiple_of(map::HUGE_PAGE);
+            // Firmware may move the device tree behind the kernel (OpenSBI's fw_jump does, to 32 MiB from it), and cannot
+            // know of the initrd: far away it is safe. QEMU chooses the same place.
+            let far = base + map::KERNEL_OFFSET + (config.ram_size / 2).min(map::FAR_FROM_FIRMWARE);
+            let from = if firmware.is_some() { above.max(far) } else { above };
+            planner.initrd(&image, from).or_else(|_no_room| planner.initrd(&image, above))
+        })
         .transpose()?;
     let tree = make_tree(description, user_tree, &chosen(&config.bootargs, initrd.as_ref(), None))?;
     let needed = tree.len() as u64;

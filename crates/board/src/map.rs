@@ -33,6 +33,8 @@ pub const RAM_BASE: u64 = 0x8000_0000;
 pub const HUGE_PAGE: u64 = 2 << 20;
 /// Where a kernel goes that is started by firmware, from the base of RAM: a huge page above the firmware.
 pub const KERNEL_OFFSET: u64 = 0x20_0000;
+/// How far from the kernel an initrd is at most that firmware must not meet.
+pub const FAR_FROM_FIRMWARE: u64 = 512 << 20;
 /// The device tree ends below this, so that 32-bit addressing and early page tables reach it (as in QEMU).
 pub const DEVICE_TREE_LIMIT: u64 = 0xc000_0000;
 

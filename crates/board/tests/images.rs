@@ -56,6 +56,25 @@ fn an_image_goes_to_its_offset_with_the_initrd_above_its_last_large_page() {
     assert_eq!(tree.node("/chosen").double("linux,initrd-end"), initrd + 15);
 }
 
+/// OpenSBI's `fw_jump` moves the device tree to 32 MiB behind the kernel's place, whatever is there.
+#[test]
+fn an_initrd_keeps_away_from_firmware_where_there_is_room() {
+    let initrd_at = |size: u64| {
+        let (board, _) = build(|config| {
+            config.firmware = Some(bytes("f", vec![0x13; 0x800]));
+            config.kernel = Some(bytes("k", image(0x1000, 0x1_2345)));
+            config.initrd = Some(bytes("i", vec![7; size as usize]));
+        })
+        .unwrap();
+        let BootEntry::Machine { device_tree, .. } = board.place_images().unwrap() else { panic!() };
+        let tree = memory(&board, device_tree, 0x4000);
+        Tree::parse(&tree).node("/chosen").double("linux,initrd-start")
+    };
+    // 64 MiB of RAM: half of it from the kernel, or, if it does not fit there, right behind the kernel.
+    assert_eq!(initrd_at(MIB), BASE + 2 * MIB + 32 * MIB);
+    assert_eq!(initrd_at(40 * MIB), BASE + 4 * MIB);
+}
+
 #[test]
 fn images_are_placed_anew_with_another_seed() {
     let (board, _) = build(|config| config.initrd = Some(bytes("i", vec![7; 5000]))).unwrap();
