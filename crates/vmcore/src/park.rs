@@ -18,8 +18,8 @@
 //!
 //! `tests/loom.rs` checks this model exhaustively.
 
+use crate::sync::Word;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::sync::{wait, wake_all};
 
 /// What others may want of a hart. A set of bits.
 pub mod flag {
@@ -55,8 +55,8 @@ const WATCHED: u32 = 2;
 /// The meeting point of one hart's thread with everybody else. See the module's documentation.
 #[derive(Debug)]
 pub struct Gate {
-    flags: AtomicU32,
-    mode: AtomicU32,
+    flags: Word,
+    mode: Word,
     fence_kinds: AtomicU32,
     fences_posted: AtomicU64,
     fences_served: AtomicU64,
@@ -72,8 +72,8 @@ impl Gate {
     /// A gate whose hart is outside and of which nothing is wanted.
     pub fn new() -> Self {
         Self {
-            flags: AtomicU32::new(0),
-            mode: AtomicU32::new(OUTSIDE),
+            flags: Word::new(0),
+            mode: Word::new(OUTSIDE),
             fence_kinds: AtomicU32::new(0),
             fences_posted: AtomicU64::new(0),
             fences_served: AtomicU64::new(0),
@@ -107,7 +107,7 @@ impl Gate {
     /// Goes outside. The thread executes nothing from here until [`Gate::enter`] says yes.
     pub fn leave(&self) {
         if self.mode.swap(OUTSIDE, Ordering::SeqCst) & WATCHED != 0 {
-            wake_all(&self.mode);
+            self.mode.wake_all();
         }
     }
 
@@ -131,7 +131,7 @@ impl Gate {
             if seen == waiting
                 || self.flags.compare_exchange(seen, waiting, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             {
-                wait(&self.flags, waiting);
+                self.flags.wait(waiting);
             }
         }
     }
@@ -165,7 +165,7 @@ impl Gate {
 
     fn wake(&self) {
         self.flags.fetch_and(!flag::WAITING, Ordering::SeqCst);
-        wake_all(&self.flags);
+        self.flags.wake_all();
     }
 
     /// Whether the hart is outside. Meaningful to one who has raised a blocking flag before.
@@ -186,7 +186,7 @@ impl Gate {
             if seen == watched
                 || self.mode.compare_exchange(seen, watched, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             {
-                wait(&self.mode, watched);
+                self.mode.wait(watched);
             }
         }
     }

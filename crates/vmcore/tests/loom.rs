@@ -1,8 +1,8 @@
 //! The exhaustive model of parking and kicking. Run with `RUSTFLAGS="--cfg loom" cargo test -p vmcore --release --test loom`.
 #![cfg(loom)]
 
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 use vmcore::park::{Gate, fence_kind, flag};
 
@@ -105,5 +105,165 @@ fn a_fence_is_served_before_the_next_block() {
         }
         hart.join().unwrap();
         assert_eq!(stale.load(Ordering::SeqCst), 0, "a block ran on a translation whose fence was done");
+    });
+}
+
+/// Three threads have too many orders to try them all: those with at most three preemptions, which is where faults of
+/// such protocols are.
+fn model_of_three(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+/// The part of a hart's thread that waits in `wfi`, as the engine has it: parking does not wake it, an interrupt does.
+fn wait_for_interrupt(gate: &Gate, pending: &AtomicU32) {
+    loop {
+        if gate.flags() & flag::PARK != 0 {
+            gate.wait_cleared(flag::PARK, 0);
+            continue;
+        }
+        gate.take(flag::IRQ);
+        if pending.load(Ordering::SeqCst) != 0 {
+            return;
+        }
+        gate.wait_raised(flag::IRQ);
+    }
+}
+
+/// An interrupt that comes before, while or after a waiting hart is parked: it executes nothing while parked, and wakes
+/// afterwards.
+#[test]
+fn a_parked_sleeper_wakes_for_an_interrupt_once_it_is_unparked() {
+    model_of_three(|| {
+        let gate = Arc::new(Gate::new());
+        let pending = Arc::new(AtomicU32::new(0));
+        let blocks = Arc::new(AtomicU32::new(0));
+        let hart = {
+            let (gate, pending, blocks) = (Arc::clone(&gate), Arc::clone(&pending), Arc::clone(&blocks));
+            thread::spawn(move || {
+                wait_for_interrupt(&gate, &pending);
+                while !gate.enter(flag::PARK) {
+                    gate.wait_cleared(flag::PARK, 0);
+                }
+                blocks.fetch_add(1, Ordering::SeqCst);
+                gate.leave();
+            })
+        };
+        let device = {
+            let (gate, pending) = (Arc::clone(&gate), Arc::clone(&pending));
+            thread::spawn(move || {
+                pending.store(1, Ordering::SeqCst);
+                gate.raise(flag::IRQ);
+            })
+        };
+        gate.raise(flag::PARK);
+        gate.wait_outside();
+        let seen = blocks.load(Ordering::SeqCst);
+        device.join().unwrap();
+        assert_eq!(blocks.load(Ordering::SeqCst), seen, "a parked hart has executed");
+        gate.lower(flag::PARK);
+        hart.join().unwrap();
+        assert_eq!(blocks.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// One takes a flag away while another raises one: neither wake-up is lost, whatever the hart sleeps for.
+#[test]
+fn two_requesters_at_once_lose_no_wake_up() {
+    model_of_three(|| {
+        let gate = Arc::new(Gate::new());
+        gate.raise(flag::PARK);
+        let unparker = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.lower(flag::PARK))
+        };
+        let kicker = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.raise(flag::IRQ))
+        };
+        gate.wait_cleared(flag::PARK, 0);
+        gate.wait_raised(flag::IRQ);
+        assert_eq!(gate.flags(), flag::IRQ);
+        unparker.join().unwrap();
+        kicker.join().unwrap();
+    });
+}
+
+/// Two who park one after the other's back: both see the hart outside, and it runs when both are gone.
+#[test]
+fn two_watchers_both_see_the_hart_outside() {
+    model_of_three(|| {
+        let gate = Arc::new(Gate::new());
+        let hart = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || {
+                if gate.enter(flag::PARK | flag::CONTROL) {
+                    gate.leave();
+                }
+            })
+        };
+        let other = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || {
+                gate.raise(flag::CONTROL);
+                gate.wait_outside();
+            })
+        };
+        gate.raise(flag::PARK);
+        gate.wait_outside();
+        other.join().unwrap();
+        hart.join().unwrap();
+    });
+}
+
+/// `hart_start` against a hart that is stopping itself: either the start is refused, or the hart starts. The publication
+/// is that of `HartShared::hsm_start`, written out with the model's atomics.
+#[test]
+fn a_start_that_was_accepted_starts_the_hart() {
+    const STARTED: u32 = 0;
+    const STOPPED: u32 = 1;
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let state = Arc::new(AtomicU32::new(STARTED));
+        let start = Arc::new(Mutex::new(None));
+        let hart = {
+            let (gate, state, start) = (Arc::clone(&gate), Arc::clone(&state), Arc::clone(&start));
+            thread::spawn(move || {
+                while !gate.enter(flag::CONTROL | flag::EXIT) {}
+                state.store(STOPPED, Ordering::SeqCst);
+                gate.leave();
+                loop {
+                    if gate.flags() & flag::EXIT != 0 {
+                        return None;
+                    }
+                    gate.take(flag::CONTROL);
+                    let pc: Option<u64> = start.lock().unwrap().take();
+                    if pc.is_some() {
+                        return pc;
+                    }
+                    gate.wait_raised(flag::CONTROL | flag::EXIT);
+                }
+            })
+        };
+        let accepted = {
+            let mut slot = start.lock().unwrap();
+            let swapped =
+                state.compare_exchange(STOPPED, STARTED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            if swapped {
+                *slot = Some(7);
+            }
+            swapped
+        };
+        if accepted {
+            gate.raise(flag::CONTROL);
+            assert_eq!(hart.join().unwrap(), Some(7));
+        } else {
+            while state.load(Ordering::SeqCst) != STOPPED {
+                thread::yield_now();
+            }
+            gate.raise(flag::EXIT);
+            assert_eq!(hart.join().unwrap(), None);
+        }
     });
 }
