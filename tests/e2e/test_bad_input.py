@@ -49,7 +49,7 @@ class CommandLine(unittest.TestCase):
             lines = [line for line in error.splitlines() if line.strip()]
             self.assertEqual(done.returncode, 1, error)
             self.assertIn(len(lines), (1, 2), error)
-            self.assertTrue(lines[0].startswith(f"{os.path.basename(PROGRAM)}: "), error)
+            self.assertTrue(lines[0].startswith("dormouse: "), error)
             self.assertNotIn("panicked", error)
             if text:
                 self.assertIn(text, error)

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import tempfile
+import time
 import unittest
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient
@@ -19,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("DORMOUSE", str(ROOT / "target/release/dormouse"))
 DEBIAN = os.environ.get("DORMOUSE_DEBIAN_GUEST")
 
-PATIENCE = 60.0  # seconds for what takes milliseconds
+PATIENCE = 120.0  # seconds for what takes milliseconds
 BOOT_PATIENCE = 180.0  # seconds for a Linux boot on a busy machine
 
 LIFECYCLE = ("STOP", "RESUME", "SUSPEND", "WAKEUP", "RESET", "SHUTDOWN", "POWERDOWN")
@@ -189,6 +190,23 @@ class Machine:
         """Moves the host's clocks, monotonic and wall, as the program sees them."""
         ns = int(seconds * 1_000_000_000)
         await self.qmp("x-test-clock-advance", monotonic_ns=ns, realtime_ns=ns)
+
+    async def busy(self):
+        """The share of a host CPU that the harts, devices and timers use over a second of monitor traffic."""
+        before, start = self._cpu_seconds(), time.monotonic()
+        while (elapsed := time.monotonic() - start) < 1:
+            await self.qmp("query-status")
+        return (self._cpu_seconds() - before) / elapsed
+
+    def _cpu_seconds(self):
+        """CPU time of all threads but those of the monitors."""
+        ticks = 0
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            name, rest = (task / "stat").read_text().rsplit(")", 1)
+            if "qmp" not in name:
+                # utime and stime: proc(5), fields 14 and 15
+                ticks += sum(int(field) for field in rest.split()[11:13])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     async def exit_status(self):
         """Waits for the end of the process."""
