@@ -23,10 +23,12 @@ mod publish;
 mod queue;
 mod timer;
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{self, RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use clock::{CountedSource, HostClock, TimerQueue};
 use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
@@ -41,6 +43,9 @@ use machine::MachineThread;
 use publish::Publisher;
 use queue::{Message, Receiver, Sender};
 use timer::{Bell, TimerThread};
+
+/// How long the end of the machine waits, in all, for threads that should end at once.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the engine runs.
 pub struct EngineConfig {
@@ -172,6 +177,7 @@ impl Builder {
         );
         owner.boot()?;
         let counted = config.counted.map(|source| Counted { source, timers: config.timers });
+        let (alive, ended) = channel::<Infallible>();
         let mut threads = Vec::new();
         for hart in &cores {
             let body = HartThread {
@@ -181,9 +187,11 @@ impl Builder {
                 counted: counted.clone(),
             };
             let (name, nice) = (format!("hart{}", hart.shared.id()), config.hart_nice);
-            threads.push(spawn(name, move || hart_thread(body, nice)).map_err(host_error("thread"))?);
+            let run = while_alive(&alive, move || hart_thread(body, nice));
+            threads.push(spawn(name, run).map_err(host_error("thread"))?);
         }
-        threads.push(spawn("timers".to_owned(), move || timer.run()).map_err(host_error("thread"))?);
+        let run = while_alive(&alive, move || timer.run());
+        threads.push(spawn("timers".to_owned(), run).map_err(host_error("thread"))?);
         let machine = spawn("machine".to_owned(), move || owner.run()).map_err(host_error("thread"))?;
         Ok(Engine {
             inner: Arc::new(Inner {
@@ -193,6 +201,7 @@ impl Builder {
                 bell,
                 machine: Mutex::new(Some(machine)),
                 threads: Mutex::new(threads),
+                ended: Mutex::new(ended),
             }),
         })
     }
@@ -203,6 +212,18 @@ fn spawn<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<JoinHandle<T>> {
     thread::Builder::new().name(name).spawn(body)
+}
+
+/// `body`, with a sign of life that lasts as long as it runs.
+fn while_alive(
+    alive: &mpsc::Sender<Infallible>,
+    body: impl FnOnce() + Send + 'static,
+) -> impl FnOnce() + Send + 'static {
+    let alive = alive.clone();
+    move || {
+        body();
+        drop(alive);
+    }
 }
 
 fn hart_thread(body: HartThread, nice: Option<i32>) {
@@ -229,6 +250,8 @@ struct Inner {
     bell: Arc<Bell>,
     machine: Mutex<Option<JoinHandle<i32>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Disconnected once none of `threads` runs any more.
+    ended: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 impl Engine {
@@ -278,13 +301,18 @@ impl Engine {
     }
 
     /// Waits until the machine ends, ends its threads, and returns the process's exit status. Only the first call gets
-    /// the status of the machine; later ones return 0.
+    /// the status of the machine; later ones return 0. A thread that hangs, through a fault of this program, is left
+    /// behind after a second.
     pub fn wait(&self) -> i32 {
         let machine = lock(&self.inner.machine).take();
         let code = machine.map_or(0, |thread| thread.join().unwrap_or(1));
         self.inner.bell.exit();
         for hart in &self.inner.harts {
             hart.shared.gate().raise(flag::EXIT);
+        }
+        if let Err(RecvTimeoutError::Timeout) = lock(&self.inner.ended).recv_timeout(END_PATIENCE) {
+            tracing::error!("a thread of the machine hangs and is left behind");
+            return code;
         }
         for thread in lock(&self.inner.threads).drain(..) {
             // Its panic, if any, has been reported already.

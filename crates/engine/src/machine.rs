@@ -35,6 +35,9 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether they have caught up.
 const RESET_GLANCE: Duration = Duration::from_millis(10);
 
+/// How long the end of the machine waits for harts to park, which they do at once.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A request of a hart that waits until clients have caught up.
 struct Deferred {
     hart: u32,
@@ -236,6 +239,7 @@ impl MachineThread {
             Effect::ThawClock => {
                 self.timers.thaw();
             }
+            Effect::ParkHarts if self.lifecycle.is_exiting() => self.park_to_exit(),
             Effect::ParkHarts => self.park(),
             Effect::UnparkHarts => self.unpark(),
             Effect::UnparkOne { hart } => {
@@ -305,6 +309,21 @@ impl MachineThread {
         }
         for hart in &self.harts {
             hart.shared.gate().wait_outside();
+        }
+    }
+
+    /// Parks the harts for good. One that hangs, through a fault of this program, must not keep the process.
+    fn park_to_exit(&self) {
+        for hart in &self.harts {
+            hart.shared.gate().raise(flag::PARK);
+        }
+        let until = Instant::now() + EXIT_PATIENCE;
+        while !self.harts.iter().all(|hart| hart.shared.gate().is_outside()) {
+            if Instant::now() >= until {
+                tracing::error!("a hart hangs and is left behind");
+                return;
+            }
+            std::thread::yield_now();
         }
     }
 

@@ -97,6 +97,16 @@ fn a_panic_of_the_machine_thread_ends_the_process_and_leaves_nobody_waiting() {
 }
 
 #[test]
+fn a_hart_that_hangs_does_not_keep_the_process() {
+    let world = World::running(2);
+    let before = world.scripts[0].blocks();
+    world.scripts[0].then(Step::Hang);
+    world.until("the hart's last block", || world.scripts[0].blocks() > before);
+    world.ask(Ask::Quit { cause: ShutdownCause::HostSignal });
+    assert_eq!(world.engine.wait(), 0);
+}
+
+#[test]
 fn devices_are_held_before_the_first_start() {
     let world = World::new(1);
     assert_eq!(world.machine.device().take_log(), ["stop", "reset"]);

@@ -26,6 +26,8 @@ pub enum Step {
     Spin,
     /// Stops itself.
     Stop,
+    /// Executes for good, whatever is wanted of it, as a bug in the emulator would have it.
+    Hang,
     /// Sets the supervisor timer's compare register this many ticks from now.
     Compare(u64),
     /// Panics, as a bug in the emulator would.
@@ -103,6 +105,9 @@ impl Vcpu for FakeVcpu {
                     return Exit::Stopped;
                 }
                 Some(Step::Compare(ticks)) => self.shared.set_stimecmp(self.shared.time() + ticks),
+                Some(Step::Hang) => loop {
+                    std::thread::park();
+                },
                 Some(Step::Panic) => panic!("the script says so"),
                 Some(Step::PanicWaiting) => {
                     self.panics_waiting = true;
