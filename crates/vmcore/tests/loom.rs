@@ -108,6 +108,38 @@ fn a_fence_is_served_before_the_next_block() {
     });
 }
 
+/// A fence that is posted while an older one is being served is not taken for served with it, unless what it asks for
+/// was dropped.
+#[test]
+fn a_fence_posted_while_another_is_served_counts_by_itself() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let done = Arc::new(AtomicU32::new(0));
+        gate.post_fence(fence_kind::TRANSLATION);
+        let hart = {
+            let (gate, done) = (Arc::clone(&gate), Arc::clone(&done));
+            thread::spawn(move || {
+                let mut cached = true;
+                assert!(gate.enter(0));
+                for _ in 0..2 {
+                    if gate.flags() & flag::FENCE != 0 {
+                        gate.serve_fences(|kinds| cached &= kinds & fence_kind::INSTRUCTION == 0);
+                    }
+                    // The block, which uses what is cached until it ends.
+                    let finished = done.load(Ordering::SeqCst) == 1;
+                    assert!(!(finished && cached), "a block runs on instructions whose fence is done");
+                }
+                gate.leave();
+            })
+        };
+        let ticket = gate.post_fence(fence_kind::INSTRUCTION);
+        if gate.fence_done(ticket) {
+            done.store(1, Ordering::SeqCst);
+        }
+        hart.join().unwrap();
+    });
+}
+
 /// Three threads have too many orders to try them all: those with at most three preemptions, which is where faults of
 /// such protocols are.
 fn model_of_three(body: impl Fn() + Sync + Send + 'static) {
