@@ -263,7 +263,7 @@ pub fn scramble(machine: &Machine, hart: &mut Hart, seed: u64) {
         hart.set_csr(0x180, 8 << 60 | root >> 12);
     }
     for csr in [0x305, 0x105] {
-        hart.set_csr(csr, BASE + random.below(0x8000) & !3);
+        hart.set_csr(csr, (BASE + random.below(0x8000)) & !3);
     }
     hart.set_privilege([0, 1, 1, 3][random.below(4) as usize]);
     hart.set_pc(BASE + random.below(0x8000));
