@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use clock::{Timer, TimerClass, TimerTarget};
@@ -99,9 +99,8 @@ fn a_panic_of_the_machine_thread_ends_the_process_and_leaves_nobody_waiting() {
 #[test]
 fn a_hart_that_hangs_does_not_keep_the_process() {
     let world = World::running(2);
-    let before = world.scripts[0].blocks();
     world.scripts[0].then(Step::Hang);
-    world.until("the hart's last block", || world.scripts[0].blocks() > before);
+    world.until("the hart's last block", || world.scripts[0].is_done());
     world.ask(Ask::Quit { cause: ShutdownCause::HostSignal });
     assert_eq!(world.engine.wait(), 0);
 }
@@ -169,6 +168,8 @@ fn a_hart_that_fails_as_it_is_stopped_breaks_the_machine_with_one_stop() {
         // Refused if the hart has failed; else it fails once it may execute again.
         let _ = world.engine.manage(Ask::Cont);
         world.until("the failure", || world.state() == RunState::InternalError);
+        // The state is published before the STOP that belongs to it: have the machine thread finish.
+        world.describe(0);
         alternates(&world.events());
         world.ask(Ask::SystemReset);
         world.ask(Ask::Cont);
@@ -261,6 +262,82 @@ fn clients_that_race_see_one_order_and_the_process_ends() {
         assert_eq!(answered, 1, "one quit ends the machine");
         assert_eq!(world.engine.wait(), 0);
     }
+}
+
+#[test]
+fn all_of_many_harts_start_under_firmware_and_after_each_reset() {
+    let world = World::running(32);
+    world.machine.boot_firmware();
+    for _ in 0..3 {
+        world.ask(Ask::SystemReset);
+        for hart in 0..32 {
+            world.hart_runs(hart);
+            assert!(world.describe(hart as u32).starts_with("pc 0x80000000"));
+        }
+    }
+    world.ask(Ask::Stop);
+    let blocks = world.blocks();
+    world.ask(Ask::SystemReset);
+    std::thread::yield_now();
+    assert_eq!(world.blocks(), blocks, "reset, and held");
+    world.ask(Ask::Quit { cause: ShutdownCause::HostQmpQuit });
+    assert_eq!(world.engine.wait(), 0);
+}
+
+// ---- a guest that resets faster than its clients read ----
+
+/// A client that does not keep up while told so.
+#[derive(Default)]
+struct Slow(AtomicBool);
+
+impl Subscriber for Slow {
+    fn publish(&self, _status: &Status, _event: Option<&TimedEvent>) {}
+
+    fn is_behind(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A running machine whose hart has asked for a reset that waits for the client.
+fn with_a_reset_that_waits() -> (World, Arc<Slow>) {
+    let world = World::running(1);
+    let slow = Arc::new(Slow::default());
+    slow.0.store(true, Ordering::SeqCst);
+    world.engine.subscribe(Arc::clone(&slow) as Arc<dyn Subscriber>);
+    world.scripts[0].then(Step::Store(GuestRequest::Reset));
+    world.until("the request", || world.scripts[0].is_done());
+    (world, slow)
+}
+
+#[test]
+fn a_reset_that_waits_for_clients_comes_when_they_have_read_or_patience_is_over() {
+    let (world, slow) = with_a_reset_that_waits();
+    world.ask(Ask::Stop);
+    slow.0.store(false, Ordering::SeqCst);
+    world.sees("RESET prelaunch");
+    world.ask(Ask::Cont);
+    slow.0.store(true, Ordering::SeqCst);
+    world.events();
+    world.scripts[0].then(Step::Store(GuestRequest::Reset));
+    world.sees("RESET running");
+}
+
+#[test]
+fn a_reset_that_waits_for_clients_is_forgotten_by_ours() {
+    let (world, slow) = with_a_reset_that_waits();
+    world.ask(Ask::SystemReset);
+    slow.0.store(false, Ordering::SeqCst);
+    world.hart_runs(0);
+    world.ask(Ask::Stop);
+    world.saw(&["RESET running", "STOP paused"]);
+}
+
+#[test]
+fn quit_does_not_wait_for_clients_that_hold_up_a_reset() {
+    let (world, _slow) = with_a_reset_that_waits();
+    world.ask(Ask::Quit { cause: ShutdownCause::HostQmpQuit });
+    assert_eq!(world.engine.wait(), 0);
+    assert!(!world.events().iter().any(|event| event.starts_with("RESET")));
 }
 
 // ---- counted time ----

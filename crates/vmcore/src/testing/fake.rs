@@ -52,6 +52,11 @@ impl Script {
         self.shared.gate().raise(flag::IRQ);
     }
 
+    /// Whether the hart has taken the last step.
+    pub fn is_done(&self) -> bool {
+        lock(&self.script).is_empty()
+    }
+
     /// Blocks executed so far.
     pub fn blocks(&self) -> u64 {
         self.blocks.load(Ordering::SeqCst)
@@ -259,6 +264,7 @@ pub struct FakeMachine {
     device: Arc<FakeDevice>,
     placed: AtomicU64,
     misplaces: AtomicBool,
+    firmware: AtomicBool,
 }
 
 impl FakeMachine {
@@ -283,6 +289,7 @@ impl FakeMachine {
                 device,
                 placed: AtomicU64::new(0),
                 misplaces: AtomicBool::new(false),
+                firmware: AtomicBool::new(false),
             }),
             vcpus,
             script_ofs,
@@ -292,6 +299,11 @@ impl FakeMachine {
     /// The note-taking device.
     pub fn device(&self) -> &Arc<FakeDevice> {
         &self.device
+    }
+
+    /// From the next reset on all harts start in machine mode, as under firmware of the guest's own.
+    pub fn boot_firmware(&self) {
+        self.firmware.store(true, Ordering::SeqCst);
     }
 
     /// The next time the boot images are placed, that fails.
@@ -319,6 +331,9 @@ impl Machine for FakeMachine {
             return Err(PlaceError { what: "kernel", source: "the test says so".into() });
         }
         self.placed.fetch_add(1, Ordering::SeqCst);
+        if self.firmware.load(Ordering::SeqCst) {
+            return Ok(BootEntry::Machine { pc: 0x8000_0000, device_tree: 0x8800_0000, info: 0 });
+        }
         Ok(BootEntry::Supervisor { pc: 0x8020_0000, device_tree: 0x8800_0000 })
     }
 }
