@@ -327,6 +327,28 @@ fn without_compressed_instructions_a_target_off_four_bytes_traps_at_the_jump() {
         let expected = Taken { mode: MODE_M, cause: 0, tval: target, epc: BASE };
         assert_eq!(trapped(&mut hart), expected);
         assert_eq!(hart.x(1), 77, "the link is not written");
+        // Again, now that both ends are decoded.
+        hart.set_pc(BASE);
+        assert_eq!(trapped(&mut hart), Taken { mode: MODE_M, cause: 0, tval: target, epc: BASE });
+    }
+}
+
+#[test]
+fn without_compressed_instructions_what_came_before_a_jump_that_traps_is_seen() {
+    let mut machine = support::Machine::new(1);
+    machine.extensions.c = false;
+    // `call` by a pair: auipc ra, 1; jalr ra, 2(ra). The handler is in the same page.
+    machine.code(BASE, &[auipc(RA, 1), jalr(RA, RA, 2), NOP, SPIN]);
+    let mut hart = machine.hart(0);
+    hart.start_machine(BASE, 0, 0);
+    hart.set_csr(MTVEC, BASE + 12);
+    for _ in 0..3 {
+        hart.set_x(1, 0);
+        hart.set_pc(BASE);
+        hart.run(hart.retired() + 4);
+        assert_eq!((hart.pc(), hart.x(1)), (BASE + 12, BASE + 0x1000));
+        let trap = [0x341, 0x342, 0x343].map(|csr| hart.csr(csr));
+        assert_eq!(trap, [Some(BASE + 4), Some(0), Some(BASE + 0x1002)]);
     }
 }
 

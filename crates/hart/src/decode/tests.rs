@@ -106,3 +106,14 @@ proptest! {
         prop_assert!(op.rd != 0 || matches!(op.code, Code::Goto | Code::Header));
     }
 }
+
+#[test]
+fn millions_of_words_decode() {
+    let mut word = 1_u64;
+    for _ in 0..4_000_000 {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bits = (word >> 32) as u32 | 3;
+        let op = decode_long(bits, &Extensions::ALL);
+        assert!(op.rd != 0 && (op.code != Code::Illegal || op.imm == i64::from(bits)), "{bits:#x}");
+    }
+}
