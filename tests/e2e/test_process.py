@@ -192,6 +192,18 @@ class Process(Scenario):
                         self.assertEqual(await vm.exit_status(), 0)
                         self.assertEqual(vm.events(), [])
 
+    async def test_signal_ends_a_machine_whose_standard_error_nobody_reads(self):
+        sock = os.path.join(tempfile.mkdtemp(), "qmp")
+        command = [PROGRAM, *MACHINE, "-S", "-qmp", f"unix:{sock},server=on,wait=on"]
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        # Its word that it waits for a client; then the reader goes.
+        await asyncio.wait_for(process.stderr.readline(), PATIENCE)
+        wire = await Wire.unix(sock)
+        await wire.negotiate()
+        process._transport.get_pipe_transport(2).close()
+        process.terminate()
+        self.assertEqual(await asyncio.wait_for(process.wait(), PATIENCE), 0)
+
     async def test_pidfile_comes_and_goes(self):
         with tempfile.TemporaryDirectory() as folder:
             pidfile = pathlib.Path(folder) / "pid"

@@ -166,7 +166,7 @@ impl Consoles {
         let engine = Arc::clone(&self.engine);
         Box::new(move || {
             let Some(engine) = engine.get().cloned() else { return };
-            eprintln!("\r\n{PROGRAM}: Terminated\r");
+            crate::say_raw(&format!("\r\n{PROGRAM}: Terminated\r"));
             thread::spawn(move || {
                 engine.manage(ManagementRequest::Quit { cause: ShutdownCause::HostQmpQuit })
             });
@@ -235,7 +235,7 @@ impl Consoles {
 }
 
 fn notify(notice: &Notice) {
-    eprintln!("{PROGRAM}: {notice}");
+    crate::say(notice);
 }
 
 /// The line as the UART sees it.

@@ -11,8 +11,6 @@ use engine::Engine;
 use runstate::{ManagementRequest, ShutdownCause};
 use sys::SignalFd;
 
-use crate::PROGRAM;
-
 /// The host's own generator.
 pub(crate) struct HostEntropy;
 
@@ -69,7 +67,7 @@ impl EntropySource for RepeatableEntropy {
 pub(crate) fn watch_signals(signals: SignalFd, engine: Engine) -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Ok(info) = signals.read() {
-            eprintln!("{PROGRAM}: {}", describe(info.signal, info.pid));
+            crate::say(describe(info.signal, info.pid));
             let quit = ManagementRequest::Quit { cause: ShutdownCause::HostSignal };
             // The machine may have ended already: then there is nothing to end.
             let _ = engine.manage(quit);

@@ -14,6 +14,7 @@ mod host;
 mod run;
 mod setup;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// The name in front of messages.
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         Ok(cli::Command::Run(options)) => options,
         Ok(cli::Command::Print(text)) => {
             // Whoever closed the other end does not want the text.
-            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            let _ = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
         Err(error) => return complain(&error),
@@ -49,6 +50,16 @@ fn complain(error: &dyn std::error::Error) -> ExitCode {
         cause = source.source();
     }
     backends::clean_up();
-    eprintln!("{line}");
+    say_raw(&line);
     ExitCode::FAILURE
+}
+
+/// Tells the user something on the standard error. If nobody reads that any more, nobody is told: that is no reason to
+/// fail, least of all on the way to the end.
+fn say(what: impl std::fmt::Display) {
+    say_raw(&format!("{PROGRAM}: {what}"));
+}
+
+fn say_raw(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -17,7 +17,7 @@ use vmcore::Machine;
 use crate::cli::{self, MachineKind, Options};
 use crate::consoles::Consoles;
 use crate::setup::{self, Clocks, NoMachine};
-use crate::{PROGRAM, host};
+use crate::host;
 
 /// How long the end of the process waits for clients that do not read.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ struct HostError {
 /// Runs the machine of `options` to its end.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     for warning in &options.warnings {
-        eprintln!("{PROGRAM}: {warning}");
+        crate::say(warning);
     }
     if let Some(path) = &options.machine.dumpdtb {
         return dump_device_tree(options, path);
