@@ -193,16 +193,20 @@ class Process(Scenario):
                         self.assertEqual(vm.events(), [])
 
     async def test_signal_ends_a_machine_whose_standard_error_nobody_reads(self):
-        sock = os.path.join(tempfile.mkdtemp(), "qmp")
-        command = [PROGRAM, *MACHINE, "-S", "-qmp", f"unix:{sock},server=on,wait=on"]
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        # Its word that it waits for a client; then the reader goes.
-        await asyncio.wait_for(process.stderr.readline(), PATIENCE)
-        wire = await Wire.unix(sock)
-        await wire.negotiate()
-        process._transport.get_pipe_transport(2).close()
-        process.terminate()
-        self.assertEqual(await asyncio.wait_for(process.wait(), PATIENCE), 0)
+        with tempfile.TemporaryDirectory() as folder:
+            sock = os.path.join(folder, "qmp")
+            command = [PROGRAM, *MACHINE, "-S", "-qmp", f"unix:{sock},server=on,wait=on"]
+            reader, writer = os.pipe()
+            process = await asyncio.create_subprocess_exec(*command, stderr=writer)
+            os.close(writer)
+            with os.fdopen(reader, "rb") as messages:
+                self.assertIn(b"waiting for connection", messages.readline())
+            # The reader has gone.
+            wire = await Wire.unix(sock)
+            await wire.negotiate()
+            process.terminate()
+            self.assertEqual(await asyncio.wait_for(process.wait(), PATIENCE), 0)
+            wire.writer.close()
 
     async def test_pidfile_comes_and_goes(self):
         with tempfile.TemporaryDirectory() as folder:
