@@ -1,6 +1,6 @@
 //! The hart: its state, its life between runs, and its door to the engine.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clock::CountedSource;
 use ram::Ram;
@@ -73,6 +73,8 @@ pub struct Hart {
     pub(crate) bus: Arc<Bus>,
     pub(crate) firmware: Option<Arc<dyn Firmware>>,
     pub(crate) extensions: Extensions,
+    /// The machine has more harts than the host has processors.
+    pub(crate) crowded: bool,
     count: Option<CountedSource>,
 }
 
@@ -80,6 +82,7 @@ impl Hart {
     /// A hart after power-on.
     pub fn new(config: HartConfig) -> Self {
         let HartConfig { shared, harts, ram, bus, firmware, extensions, count } = config;
+        let crowded = harts.len() > host_processors();
         let mut hart = Self {
             x: [0; SLOTS],
             pc: 0,
@@ -100,6 +103,7 @@ impl Hart {
             bus,
             firmware,
             extensions,
+            crowded,
             count,
         };
         hart.clear();
@@ -246,6 +250,12 @@ impl Hart {
         }
         (flags & !(flag::FENCE | flag::IRQ) != 0).then_some(Exit::Signal)
     }
+}
+
+/// How many threads the host runs at once; it is asked once.
+fn host_processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 impl Vcpu for Hart {

@@ -141,7 +141,7 @@ pub(crate) enum Code {
     Goto,
     Jalr,
     Csrrw, Csrrs, Csrrc, Csrrwi, Csrrsi, Csrrci,
-    Ecall, Ebreak, Sret, Mret, Wfi, SfenceVma, FenceI,
+    Ecall, Ebreak, Sret, Mret, Wfi, SfenceVma, FenceI, Pause,
     Illegal,
     /// An instruction that begins in this page and ends in the next: executed by itself, never cached.
     Straddle,

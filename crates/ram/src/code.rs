@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vm_memory::bitmap::{Bitmap, NewBitmap, WithBitmapSlice};
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{MmapRegion, VolatileMemory};
 
 use crate::PAGE_SIZE;
 
@@ -18,38 +20,46 @@ const STEP: u32 = 2;
 pub struct Generation(u32);
 
 /// One word for each page of RAM. Pages beyond the end are never code.
+///
+/// The table is mapped like RAM itself, so that it costs the host nothing for pages that nobody executes.
 #[derive(Debug)]
 pub struct CodeMap {
-    pages: Box<[AtomicU32]>,
+    pages: usize,
+    words: MmapRegion<()>,
 }
 
 impl CodeMap {
-    pub(crate) fn new(pages: usize) -> Self {
-        Self { pages: std::iter::repeat_with(|| AtomicU32::new(0)).take(pages).collect() }
+    pub(crate) fn new(pages: usize) -> Result<Self, MmapRegionError> {
+        Ok(Self { pages, words: MmapRegion::new(pages.saturating_mul(size_of::<AtomicU32>()))? })
+    }
+
+    fn word(&self, page: usize) -> Option<&AtomicU32> {
+        let at = (page < self.pages).then_some(page * size_of::<AtomicU32>())?;
+        self.words.get_atomic_ref(at).ok()
     }
 
     /// Marks page `page` as decoded and returns the generation that the bytes read **after** this call belong to, and
     /// whether the mark is new. If it is, other harts may hold write entries for the page and must be asked to drop
     /// them; each that drops one for a page that is code calls [`CodeMap::written`].
     pub fn decoded(&self, page: usize) -> (Generation, bool) {
-        let Some(word) = self.pages.get(page) else { return (Generation(0), false) };
+        let Some(word) = self.word(page) else { return (Generation(0), false) };
         let old = word.fetch_or(CODE, Ordering::SeqCst);
         (Generation(old >> 1), old & CODE == 0)
     }
 
     /// Whether a decoded form of generation `generation` is still what page `page` holds.
     pub fn is_current(&self, page: usize, generation: Generation) -> bool {
-        self.pages.get(page).is_some_and(|word| word.load(Ordering::SeqCst) == generation.0 << 1 | CODE)
+        self.word(page).is_some_and(|word| word.load(Ordering::SeqCst) == generation.0 << 1 | CODE)
     }
 
     /// Whether page `page` is marked as decoded.
     pub fn is_code(&self, page: usize) -> bool {
-        self.pages.get(page).is_some_and(|word| word.load(Ordering::SeqCst) & CODE != 0)
+        self.word(page).is_some_and(|word| word.load(Ordering::SeqCst) & CODE != 0)
     }
 
     /// Says that page `page` is about to be, or may have been, written. Ends the generation if the page is code.
     pub fn written(&self, page: usize) {
-        let Some(word) = self.pages.get(page) else { return };
+        let Some(word) = self.word(page) else { return };
         let mut old = word.load(Ordering::SeqCst);
         while old & CODE != 0 {
             match word.compare_exchange_weak(
@@ -115,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_write_ends_only_the_generation_that_it_met() {
-        let map = CodeMap::new(2);
+        let map = CodeMap::new(2).unwrap();
         map.written(0);
         let (first, new) = map.decoded(0);
         assert!(new && map.is_current(0, first) && map.is_code(0));
@@ -128,7 +138,7 @@ mod tests {
 
     #[test]
     fn pages_beyond_the_end_are_never_code() {
-        let map = CodeMap::new(1);
+        let map = CodeMap::new(1).unwrap();
         let (generation, new) = map.decoded(7);
         assert!(!new && !map.is_current(7, generation) && !map.is_code(7));
         map.written(7);

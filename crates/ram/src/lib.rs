@@ -35,6 +35,9 @@ use code::CodeBitmap;
 /// Bytes in a page, the unit of translation and of everything tracked about RAM.
 pub const PAGE_SIZE: u64 = 4096;
 
+/// Most pages of a RAM: 8 TiB.
+const MAX_PAGES: u64 = 1 << 31;
+
 /// The `vm_memory` view of RAM that `virtio-queue` and devices use.
 pub type Memory = vm_memory::GuestRegionCollection<GuestRegionMmap<CodeBitmap>>;
 
@@ -46,6 +49,12 @@ pub enum RamError {
     BadSize {
         /// First guest physical address.
         base: u64,
+        /// Size in bytes.
+        size: u64,
+    },
+    /// More than can be told apart by the page numbers that harts keep.
+    #[error("{size} bytes of guest RAM are more than the {} that there can be", MAX_PAGES * PAGE_SIZE)]
+    TooLarge {
         /// Size in bytes.
         size: u64,
     },
@@ -90,8 +99,11 @@ impl Ram {
         {
             return Err(bad);
         }
-        let code = Arc::new(CodeMap::new(count));
+        if pages > MAX_PAGES {
+            return Err(RamError::TooLarge { size });
+        }
         let map_error = |source: Box<dyn std::error::Error + Send + Sync>| RamError::Map { size, source };
+        let code = Arc::new(CodeMap::new(count).map_err(|error| map_error(Box::new(error)))?);
         let mapping = MmapRegionBuilder::new_with_bitmap(len, CodeBitmap::new(Arc::clone(&code)))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
@@ -192,6 +204,13 @@ mod tests {
     fn refuses_sizes_that_are_no_memory() {
         for (base, size) in [(BASE, 0), (BASE, 100), (u64::MAX - 4095, 8192), (1, 4096)] {
             assert!(matches!(Ram::new(base, size), Err(RamError::BadSize { .. })), "{base:#x} {size:#x}");
+        }
+    }
+
+    #[test]
+    fn refuses_more_than_there_can_be_without_taking_memory_for_it() {
+        for size in [16 << 40, 1 << 50, 7 << 60] {
+            assert!(matches!(Ram::new(BASE, size), Err(RamError::TooLarge { .. })), "{size:#x}");
         }
     }
 

@@ -138,9 +138,13 @@ fn store(f: Fields) -> Option<Op> {
     Some(Op { imm: f.imm_s(), ..f.r(code) })
 }
 
+/// `pause` (Zihintpause): a `fence` that orders nothing.
+const PAUSE: u32 = 0x0100_000f;
+
 /// `fence` ignores its fields, which are hints or reserved for finer fences; so does `fence.i`.
 fn fence(f: Fields) -> Option<Op> {
     match f.funct3() {
+        0 if f.0 == PAUSE => Some(Op::new(Code::Pause)),
         0 => Some(Op::new(Code::Fence)),
         1 => Some(Op::new(Code::FenceI)),
         _ => None,

@@ -56,6 +56,16 @@ impl Hart {
                 }
                 Flow::Jump(next)
             }
+            Code::Pause => {
+                // A hart that spins waits for another one. Where harts outnumber the host's processors that one may have
+                // no processor: let it have this one.
+                if self.crowded {
+                    std::thread::yield_now()
+                } else {
+                    std::hint::spin_loop()
+                }
+                Flow::Jump(next)
+            }
             Code::FenceI => {
                 self.drop_cached(fence_kind::INSTRUCTION);
                 Flow::Jump(next)
