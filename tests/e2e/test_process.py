@@ -192,6 +192,17 @@ class Process(Scenario):
                         self.assertEqual(await vm.exit_status(), 0)
                         self.assertEqual(vm.events(), [])
 
+    async def test_signal_ends_the_wait_for_the_first_client(self):
+        with tempfile.TemporaryDirectory() as folder:
+            sock = os.path.join(folder, "qmp")
+            command = [PROGRAM, *MACHINE, "-qmp", f"unix:{sock},server=on,wait=on"]
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            line = await asyncio.wait_for(process.stderr.readline(), PATIENCE)
+            self.assertIn(b"waiting for connection", line)
+            process.terminate()
+            self.assertEqual(await asyncio.wait_for(process.wait(), PATIENCE), 0)
+            self.assertFalse(os.path.exists(sock))
+
     async def test_signal_ends_a_machine_whose_standard_error_nobody_reads(self):
         with tempfile.TemporaryDirectory() as folder:
             sock = os.path.join(folder, "qmp")

@@ -71,18 +71,14 @@ pub(crate) struct Consoles {
 
 impl Consoles {
     /// Opens everything that `options` name. Servers that wait for their client do so here.
-    pub(crate) fn open(options: &Options) -> Result<Self, ConsoleError> {
+    /// `engine` is for keys that end the machine, once there is one.
+    pub(crate) fn open(options: &Options, engine: Arc<OnceLock<Engine>>) -> Result<Self, ConsoleError> {
         let mut fdsets = FdSets::default();
         for inherited in &options.inherited {
             let fd = sys::fd::adopt_fd(inherited.fd)?;
             fdsets.add(inherited.set, fd, inherited.opaque.clone());
         }
-        let mut consoles = Self {
-            lines: BTreeMap::new(),
-            serial: None,
-            clients: Vec::new(),
-            engine: Arc::new(OnceLock::new()),
-        };
+        let mut consoles = Self { lines: BTreeMap::new(), serial: None, clients: Vec::new(), engine };
         // Monitors first: a manager that waits for us to connect, or to listen, waits for nothing else.
         consoles.open_monitors(options, &fdsets)?;
         consoles.open_serial(options, &fdsets)?;
@@ -91,9 +87,14 @@ impl Consoles {
 
     fn open_monitors(&mut self, options: &Options, fdsets: &FdSets) -> Result<(), ConsoleError> {
         for (index, monitor) in options.monitors.iter().enumerate() {
+            let option = match (&monitor.on.kind, monitor.kind) {
+                (CharKind::Ref(_), _) => "chardev",
+                (_, MonitorKind::Control { .. }) => "qmp",
+                (_, MonitorKind::Readline) => "monitor",
+            };
             let open = |spec: &CharSpec, label: &str| {
                 StreamSource::open(spec, label, fdsets, &mut notify)
-                    .map_err(|source| ConsoleError::Open { option: "mon", source })
+                    .map_err(|source| ConsoleError::Open { option, source })
             };
             let source = match (&monitor.on.kind, monitor.kind) {
                 (CharKind::Null | CharKind::None, _) => continue,
@@ -187,9 +188,7 @@ impl Consoles {
     }
 
     /// Starts the monitors.
-    pub(crate) fn serve(&mut self, engine: &Engine, monitors: &Monitors) -> Result<(), ConsoleError> {
-        // Set once: there is one machine.
-        let _ = self.engine.set(engine.clone());
+    pub(crate) fn serve(&mut self, monitors: &Monitors) -> Result<(), ConsoleError> {
         for client in self.clients.drain(..) {
             match client {
                 Client::Qmp { source, pretty } => monitors.add_qmp(source, pretty),

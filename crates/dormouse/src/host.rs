@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use devices::virtio::EntropySource;
@@ -63,11 +63,16 @@ impl EntropySource for RepeatableEntropy {
     }
 }
 
-/// Ends the machine when a terminating signal arrives, on a thread of its own.
-pub(crate) fn watch_signals(signals: SignalFd, engine: Engine) -> io::Result<()> {
+/// Ends the machine when a terminating signal arrives, on a thread of its own. Before there is a machine, when the program
+/// may be waiting for a client, the process ends.
+pub(crate) fn watch_signals(signals: SignalFd, engine: Arc<OnceLock<Engine>>) -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Ok(info) = signals.read() {
             crate::say(describe(info.signal, info.pid));
+            let Some(engine) = engine.get() else {
+                backends::clean_up();
+                std::process::exit(0);
+            };
             let quit = ManagementRequest::Quit { cause: ShutdownCause::HostSignal };
             // The machine may have ended already: then there is nothing to end.
             let _ = engine.manage(quit);

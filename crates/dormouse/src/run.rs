@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::{Builder, Engine};
@@ -16,8 +16,8 @@ use vmcore::Machine;
 
 use crate::cli::{self, MachineKind, Options};
 use crate::consoles::Consoles;
-use crate::setup::{self, Clocks, NoMachine};
 use crate::host;
+use crate::setup::{self, Clocks, NoMachine};
 
 /// How long the end of the process waits for clients that do not read.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -58,12 +58,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     start_logging(options)?;
 
     let clocks = Clocks::new(options.icount, options.test_clock);
-    let mut consoles = Consoles::open(options)?;
+    let running = Arc::new(OnceLock::new());
+    host::watch_signals(signals, Arc::clone(&running))
+        .map_err(|source| HostError { what: "cannot watch for signals", source })?;
+    let mut consoles = Consoles::open(options, Arc::clone(&running))?;
     let test_clock =
         clocks.shifted.clone().map(|clock| TestClock { clock, timers: Arc::clone(&clocks.timers) });
     let engine = build(options, clocks, &consoles)?;
-    host::watch_signals(signals, engine.clone())
-        .map_err(|source| HostError { what: "cannot watch for signals", source })?;
+    // Set once: there is one machine.
+    let _ = running.set(engine.clone());
     let monitors = Monitors::new(Config {
         engine: engine.clone(),
         program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -80,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         // only if a signal has ended the machine already.
         let _ = engine.manage(ManagementRequest::Cont);
     }
-    consoles.serve(&engine, &monitors)?;
+    consoles.serve(&monitors)?;
     if let Some(daemon) = daemon {
         daemon.ready().map_err(|source| HostError { what: "-daemonize", source })?;
     }

@@ -2,8 +2,11 @@
 
 use super::error::SetupError;
 use super::machine::choose_accel;
-use super::options::{BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp};
+use super::options::{
+    BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp, Warning,
+};
 use backends::{CharKind, CharSpec};
+use clock::{RtcBase, RtcClock};
 use runstate::Actions;
 use std::collections::BTreeSet;
 
@@ -25,6 +28,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
     let serials = serials(&mut builder)?;
     check_consoles(&builder, &serials)?;
     choose_accel(&builder.accels, &mut builder.warnings)?;
+    warn_of_what_does_not_repeat(&mut builder, &serials);
     let machine = MachineOptions {
         kind: builder.machine.kind,
         dumpdtb: builder.machine.dumpdtb,
@@ -59,6 +63,21 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         logging: builder.logging,
         warnings: builder.warnings,
     })
+}
+
+/// Counted time is for runs that repeat: says what keeps this one from it.
+fn warn_of_what_does_not_repeat(builder: &mut Builder, serials: &[CharSpec]) {
+    if builder.icount.is_none() {
+        return;
+    }
+    if builder.rtc.clock != RtcClock::Vm || !matches!(builder.rtc.base, RtcBase::Date(_)) {
+        builder.warnings.push(Warning::CountedRtc);
+    }
+    let silent =
+        |spec: &CharSpec| matches!(spec.kind, CharKind::Null | CharKind::None | CharKind::File { .. });
+    if !serials.iter().all(silent) {
+        builder.warnings.push(Warning::CountedInput);
+    }
 }
 
 fn check_boot(boot: &BootFiles) -> Result<(), SetupError> {

@@ -199,6 +199,10 @@ pub enum Warning {
     InvalidAccelerator(String),
     /// The one used after all.
     FallingBack(&'static str),
+    /// A run with counted time that is not the same the next time, because the real-time clock is not.
+    CountedRtc,
+    /// The same, because input comes when the host has it.
+    CountedInput,
     /// Lost ticks are not made up for, because none is lost.
     Driftfix,
 }
@@ -208,6 +212,12 @@ impl fmt::Display for Warning {
         match self {
             Self::InvalidAccelerator(name) => write!(f, "invalid accelerator {name}"),
             Self::FallingBack(name) => write!(f, "falling back to {name}"),
+            Self::CountedRtc => {
+                f.write_str("warning: -icount repeats exactly only with -rtc base=DATE,clock=vm")
+            }
+            Self::CountedInput => {
+                f.write_str("warning: -icount repeats exactly only without input, which comes in host time")
+            }
             Self::Driftfix => f.write_str("warning: -rtc driftfix=slew has no effect on this machine"),
         }
     }

@@ -157,7 +157,7 @@ fn clocks() {
     assert_eq!(options.rtc.base, "2006-06-17T16:01:21".parse().unwrap());
     assert_eq!(options.rtc.clock, clock::RtcClock::Vm);
     assert_eq!(options.icount.unwrap().bits(), 3);
-    assert_eq!(options.warnings, [Warning::Driftfix]);
+    assert_eq!(options.warnings, [Warning::Driftfix, Warning::CountedInput]);
     assert!(error("-rtc base=foo").contains("'foo'"));
     assert_eq!(error("-rtc foo=1"), "-rtc foo=1: Invalid parameter 'foo'");
     assert_eq!(error("-icount shift=foo"), "-icount shift=foo: icount: Invalid shift value");
@@ -261,6 +261,15 @@ fn no_name_is_defined_twice() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all);
+}
+
+#[test]
+fn counted_time_warns_of_what_keeps_a_run_from_repeating() {
+    let warnings = |line: &str| run(line).warnings;
+    assert_eq!(warnings("-icount shift=1"), [Warning::CountedRtc, Warning::CountedInput]);
+    assert_eq!(warnings("-icount shift=1 -serial null -rtc base=2026-01-01"), [Warning::CountedRtc]);
+    assert_eq!(warnings("-icount shift=1 -serial file:/tmp/o -rtc base=2026-01-01,clock=vm"), []);
+    assert_eq!(warnings("-serial stdio"), []);
 }
 
 /// The command lines of libvirt, as recorded: one option a line, its value behind the first space.
