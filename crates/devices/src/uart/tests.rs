@@ -305,9 +305,11 @@ proptest! {
                 assert!(state.received.len() <= FIFO && state.to_send.len() <= FIFO);
             });
             if let (Act::Read(..), Some(bytes)) = (act, input.next()) {
+                // In loopback the guest may overrun its own receiver; the host never does.
+                let overrun = lock(&uart.inner).state.overrun;
                 let room = uart.can_receive().min(bytes.len());
                 uart.receive(&bytes[..room]);
-                prop_assert!(!lock(&uart.inner).state.overrun);
+                prop_assert_eq!(lock(&uart.inner).state.overrun, overrun);
             }
         }
     }
