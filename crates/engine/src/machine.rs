@@ -55,6 +55,8 @@ pub(crate) struct MachineThread {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) receiver: Receiver,
     deferred: VecDeque<Deferred>,
+    /// Harts are to be unparked once the message at hand is answered.
+    unpark_due: bool,
     exit: Option<i32>,
 }
 
@@ -67,7 +69,17 @@ impl MachineThread {
         publisher: Arc<Publisher>,
         receiver: Receiver,
     ) -> Self {
-        Self { lifecycle, machine, harts, timers, publisher, receiver, deferred: VecDeque::new(), exit: None }
+        Self {
+            lifecycle,
+            machine,
+            harts,
+            timers,
+            publisher,
+            receiver,
+            deferred: VecDeque::new(),
+            unpark_due: false,
+            exit: None,
+        }
     }
 
     /// Puts harts, devices and images into the state after power-on, held: no input comes in before the first start.
@@ -122,6 +134,11 @@ impl MachineThread {
     }
 
     fn handle(&mut self, message: Message) {
+        self.answer(message);
+        self.unpark();
+    }
+
+    fn answer(&mut self, message: Message) {
         match message {
             Message::Management { request, reply } => {
                 let result = self.manage(request);
@@ -193,6 +210,7 @@ impl MachineThread {
             }
             if let Some(Deferred { hart, epoch, request, .. }) = self.deferred.pop_front() {
                 self.guest_now(hart, epoch, request);
+                self.unpark();
             }
         }
     }
@@ -241,7 +259,7 @@ impl MachineThread {
             }
             Effect::ParkHarts if self.lifecycle.is_exiting() => self.park_to_exit(),
             Effect::ParkHarts => self.park(),
-            Effect::UnparkHarts => self.unpark(),
+            Effect::UnparkHarts => self.unpark_due = true,
             Effect::UnparkOne { hart } => {
                 if let Some(hart) = self.hart(hart) {
                     hart.shared.gate().lower(flag::PARK);
@@ -303,7 +321,8 @@ impl MachineThread {
         self.machine.devices().iter().rev().for_each(|device| device.stop());
     }
 
-    fn park(&self) {
+    fn park(&mut self) {
+        self.unpark_due = false;
         for hart in &self.harts {
             hart.shared.gate().raise(flag::PARK);
         }
@@ -327,7 +346,12 @@ impl MachineThread {
         }
     }
 
-    fn unpark(&self) {
+    /// Lets the harts go that the last message's effects have set free. After its reply: the harts would compete with the
+    /// asker for the host's processors, and nothing that is asked next can be handled before.
+    fn unpark(&mut self) {
+        if !std::mem::take(&mut self.unpark_due) {
+            return;
+        }
         for hart in &self.harts {
             hart.shared.gate().lower(flag::PARK);
         }

@@ -143,16 +143,33 @@ pub fn pipeline(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
 /// `stop` and `cont` to their replies, with a busy hart on every core but one.
 pub fn stop(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
     let harts = bench.cores.saturating_sub(1).max(1);
-    stop_and_cont(bench, peer, harts, 300, "")
+    stop_and_cont(bench, peer, harts, 300, "", &[])
+}
+
+/// The same, with less weight for our hart threads; QEMU has no such option.
+pub fn weighted(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
+    let harts = bench.cores.saturating_sub(1).max(1);
+    stop_and_cont(bench, peer, harts, 300, "weighted ", weight(peer))
 }
 
 /// The same with twice as many busy harts as cores.
 pub fn crowded(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    stop_and_cont(bench, peer, 2 * bench.cores, 200, "crowded ")
+    stop_and_cont(bench, peer, 2 * bench.cores, 200, "crowded ", weight(peer))
 }
 
-fn stop_and_cont(bench: &Bench, peer: &Peer, harts: usize, pairs: usize, label: &str) -> Result<Vec<Value>> {
-    let mut vm = embedded(bench, peer, &["-smp", &harts.to_string()])?;
+fn weight(peer: &Peer) -> &'static [&'static str] {
+    if peer.name == "dormouse" { &["-x-hart-nice", "10"] } else { &[] }
+}
+
+fn stop_and_cont(
+    bench: &Bench,
+    peer: &Peer,
+    harts: usize,
+    pairs: usize,
+    label: &str,
+    options: &[&str],
+) -> Result<Vec<Value>> {
+    let mut vm = embedded(bench, peer, &[&["-smp", &harts.to_string()], options].concat())?;
     vm.expect("dormouse> ")?;
     vm.type_text(&format!("spin {harts}\n"))?;
     vm.expect(&format!("spinning on {harts} "))?;

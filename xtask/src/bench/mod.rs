@@ -42,13 +42,14 @@ impl Value {
 type Measure = fn(&Bench, &Peer) -> Result<Vec<Value>>;
 
 /// Name, measurement, and whether it needs the Debian guest.
-const MEASURES: [(&str, Measure, bool); 8] = [
+const MEASURES: [(&str, Measure, bool); 9] = [
     ("boot", figures::boot, true),
     ("cpu", figures::cpu, true),
     ("greeting", figures::greeting, false),
     ("query", figures::query, false),
     ("pipeline", figures::pipeline, false),
     ("stop", figures::stop, false),
+    ("weighted", figures::weighted, false),
     ("crowded", figures::crowded, false),
     ("idle", figures::idle, false),
 ];
