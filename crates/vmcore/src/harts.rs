@@ -330,25 +330,29 @@ impl Harts {
     /// holds no lock; while it waits it counts as outside, so that two harts fencing one another get through. A fence
     /// at the caller itself is served at its next block boundary, before it executes another instruction.
     pub fn remote_fence(&self, caller: u32, targets: impl Iterator<Item = u32>, kinds: u32) -> FenceWait {
-        let tickets: Vec<_> = targets
+        let mut waiting: Vec<_> = targets
             .filter_map(|id| self.get(id))
             .map(|hart| (hart, hart.gate.post_fence(kinds)))
             .filter(|(hart, _)| hart.id != caller)
             .collect();
-        let done = || tickets.iter().all(|(hart, ticket)| hart.gate.fence_done(*ticket));
-        if done() {
+        // A target that was outside once after the post has it done, whatever it does later: it serves before it executes.
+        let mut all_done = || {
+            waiting.retain(|(hart, ticket)| !hart.gate.fence_done(*ticket));
+            waiting.is_empty()
+        };
+        if all_done() {
             return FenceWait::Done;
         }
         let Some(caller) = self.get(caller) else { return FenceWait::Done };
         const ELSEWHERE: u32 = flag::PARK | flag::EXIT;
         caller.gate.leave();
         let mut turns = 0_u32;
-        while !done() && caller.gate.flags() & ELSEWHERE == 0 {
+        while !all_done() && caller.gate.flags() & ELSEWHERE == 0 {
             // A target needs one block's time, unless the host has taken its thread off: then let it run.
             turns = turns.saturating_add(1);
             if turns < 200 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        if caller.gate.enter(ELSEWHERE) && done() { FenceWait::Done } else { FenceWait::Interrupted }
+        if caller.gate.enter(ELSEWHERE) && all_done() { FenceWait::Done } else { FenceWait::Interrupted }
     }
 }
 
