@@ -11,8 +11,8 @@ use backends::stream::StreamSource;
 use backends::{Backend, CharDev, CharEvent, CharKind, CharSpec, FdSets, Frontend, Mux, Notice, OpenError};
 use devices::{SerialPort, Uart};
 use engine::Engine;
+use monitor::ChardevInfo;
 use monitor::Monitors;
-use qmp::types::ChardevInfo;
 use runstate::{ManagementRequest, ShutdownCause};
 
 use crate::PROGRAM;

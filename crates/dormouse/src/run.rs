@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::{Builder, Engine};
+use monitor::MachineInfo;
 use monitor::{Config, Monitors, TestClock};
-use qmp::types::MachineInfo;
 use runstate::ManagementRequest;
 use sys::SignalFd;
 use vmcore::Machine;

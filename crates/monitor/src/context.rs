@@ -1,13 +1,14 @@
 //! What commands need to know of the program, the same for every monitor.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use clock::{ShiftedClock, TimerQueue};
 use engine::Engine;
 use qmp::CommandSet;
-use qmp::types::{ChardevInfo, CommandLineOptionInfo, MachineInfo, VersionInfo, VersionTriple};
-use serde_json::Value;
+use qmp::types::{VersionInfo, VersionTriple};
+
+use crate::commands::{self, ChardevInfo, CommandLineOptionInfo, MachineInfo, Qmp};
 
 /// The version of QEMU that is spoken. Managers derive from it what they may use (`spec/clients.md` 2a).
 const QEMU: VersionTriple = VersionTriple { major: 10, minor: 0, micro: 2 };
@@ -56,15 +57,15 @@ pub struct TestClock {
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) version: VersionInfo,
-    pub(crate) commands: Arc<CommandSet>,
-    schema: OnceLock<Value>,
+    /// Every command that this program offers by QMP.
+    pub(crate) commands: Arc<CommandSet<&'static Qmp>>,
 }
 
 impl Context {
     pub(crate) fn new(config: Config) -> Arc<Self> {
         let version = VersionInfo { qemu: QEMU, package: config.program.clone() };
-        let commands = Arc::new(CommandSet::standard(config.test_clock.is_some()));
-        Arc::new(Self { config, version, commands, schema: OnceLock::new() })
+        let commands = Arc::new(commands::offered(&config));
+        Arc::new(Self { config, version, commands })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -73,11 +74,6 @@ impl Context {
 
     pub(crate) fn uuid(&self) -> &str {
         self.config.uuid.as_deref().unwrap_or(NO_UUID)
-    }
-
-    /// The answer of `query-qmp-schema`, made when it is first asked for.
-    pub(crate) fn schema(&self) -> &Value {
-        self.schema.get_or_init(|| self.commands.query_qmp_schema())
     }
 
     /// `10.0.2`.

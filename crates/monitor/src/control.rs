@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use backends::stream::Connection;
 use engine::{Status, Subscriber, SubscriptionId, TimedEvent};
-use qmp::{Call, Input, Limits, Session};
+use qmp::{Input, Limits, Session, wire};
 use rustix::event::PollFlags;
 
+use crate::client::Client;
+use crate::commands::{Env, Qmp};
 use crate::context::Context;
-use crate::convert;
-use crate::execute::{execute, is_lifecycle_query};
+use crate::events;
 use crate::outbox::Outbox;
 
 /// How much is read at once: a few hundred commands.
@@ -25,7 +26,7 @@ struct Follower {
 
 impl Subscriber for Follower {
     fn publish(&self, status: &Status, event: Option<&TimedEvent>) {
-        let line = event.and_then(convert::event_line);
+        let line = event.and_then(events::line);
         self.outbox.publish(status, line.as_deref());
     }
 
@@ -59,17 +60,18 @@ pub(crate) fn serve(
     name: &str,
 ) -> io::Result<()> {
     // First of all: a client may wait for it, and measure how long.
-    outbox.send(&Session::greeting(&context.version));
+    outbox.send(&wire::greeting(&context.version));
     outbox.start_writer(&format!("{name}/out"))?;
     let subscription = context.engine().subscribe(Arc::new(Follower { outbox: Arc::clone(outbox) }));
     let ending = Ending { context, outbox, subscription };
-    let mut session = Session::new(Arc::clone(&context.commands), Limits::default());
+    let client = Client::new(&context.commands);
+    let mut session = Session::new(Arc::clone(&client.commands), Limits::default());
     let mut buffer = vec![0; READ];
     while let Some(bytes) = read(connection, outbox, &mut buffer) {
         if !outbox.begin() {
             break;
         }
-        let more = answer_all(context, outbox, &mut session, bytes);
+        let more = answer_all(context, &client, outbox, &mut session, bytes);
         outbox.end();
         if !more {
             break;
@@ -98,35 +100,45 @@ pub(crate) fn read<'a>(
     }
 }
 
+/// A command that has come over a connection.
+type Call = qmp::Call<&'static Qmp>;
+
 /// Runs every command that `bytes` completes. False when no more are to be run.
-fn answer_all(context: &Context, outbox: &Outbox, session: &mut Session, mut bytes: &[u8]) -> bool {
+fn answer_all(
+    context: &Context,
+    client: &Client,
+    outbox: &Outbox,
+    session: &mut Session<&'static Qmp>,
+    mut bytes: &[u8],
+) -> bool {
     while let Some(input) = session.feed_one(&mut bytes) {
         if !outbox.wait_for_room() {
             return false;
         }
         match input {
             Input::Reply(line) => outbox.reply(&line, session.negotiated()),
-            Input::Call(call) if is_lifecycle_query(&call) => answer_query(context, outbox, &call),
-            Input::Call(call) => {
-                let status = outbox.status().0.unwrap_or_else(|| context.engine().status());
-                outbox.reply(&call.reply(&execute(context, &status, &call)), true);
+            Input::Call(call) if (call.command.is_lifecycle_query)(&call.args) => {
+                answer_query(context, client, outbox, &call);
             }
+            Input::Call(call) => outbox.reply(&answer(context, client, outbox.status().0, &call), true),
         }
     }
     true
 }
 
+/// Runs a command and gives its reply; `status` is what the client knows of the machine, if anything yet.
+fn answer(context: &Context, client: &Client, status: Option<Status>, call: &Call) -> String {
+    let status = &status.unwrap_or_else(|| context.engine().status());
+    call.reply(&(call.command.run)(&Env { context, status, client }, &call.args))
+}
+
 /// Answers a query with the status that goes with its place in the queue.
-fn answer_query(context: &Context, outbox: &Outbox, call: &Call) {
-    let make = |status: Option<Status>| {
-        let status = status.unwrap_or_else(|| context.engine().status());
-        call.reply(&execute(context, &status, call))
-    };
+fn answer_query(context: &Context, client: &Client, outbox: &Outbox, call: &Call) {
     for _ in 0..TRIES {
         let (status, version) = outbox.status();
-        if outbox.reply_at(version, &make(status)) {
+        if outbox.reply_at(version, &answer(context, client, status, call)) {
             return;
         }
     }
-    outbox.reply_now(make);
+    outbox.reply_now(|status| answer(context, client, status, call));
 }

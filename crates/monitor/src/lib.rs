@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              connection's thread                                  machine thread
-//!  client ──► read ──► qmp::Session ──► execute ──► Engine::manage ───►┐
+//!  client ──► read ──► qmp::Session ──► commands ─► Engine::manage ───►┐
 //!               │          │                              │           publish(status, event)
 //!               │    queries: from the stored status      │            │ one lock a connection
 //!               │          ▼                              ▼            ▼
@@ -20,20 +20,25 @@
 //! 3. The machine thread never waits for a client: it appends, and sends only what the kernel takes at once.
 //! 4. Bounded: past [`READ_BOUND`] waiting bytes a client's commands are no longer read, past [`CLOSE_BOUND`] its
 //!    connection is closed, with one log line. No event is dropped in silence.
-//! 5. What `help` lists, what is parsed and what is completed is one table.
+//! 5. A command is defined once (`commands`), an event once (`events`): what is parsed, checked, listed, completed and
+//!    described follows from that.
 //!
 //! One thread serves a monitor, one client after the other; the next client waits in the kernel and hears nothing.
 
 #![forbid(unsafe_code)]
 
+mod client;
+mod commands;
 mod context;
 mod control;
-mod convert;
-mod execute;
+mod events;
 mod hmp;
 mod monitors;
 mod outbox;
 
+pub use commands::{
+    ChardevInfo, CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType, MachineInfo,
+};
 pub use context::{Config, TestClock};
 pub use monitors::Monitors;
 pub use outbox::{BEHIND_BOUND, CLOSE_BOUND, READ_BOUND};

@@ -13,7 +13,7 @@ use backends::stream::{Connection, StreamSource};
 
 use crate::context::{Config, Context};
 use crate::control;
-use crate::hmp::{Focus, Human};
+use crate::hmp::{Focus, Terminal};
 use crate::outbox::Outbox;
 
 /// The monitors of a machine.
@@ -89,7 +89,7 @@ impl Monitors {
         thread::Builder::new().name(name.clone()).spawn(move || {
             let outbox = Outbox::new(connection.clone());
             shared.guarded(&outbox, || {
-                Human::serve(&shared.context, &outbox, &connection, &name, Some(&focus))
+                Terminal::serve(&shared.context, &outbox, &connection, &name, Some(&focus))
             });
         })?;
         Ok(())
@@ -159,7 +159,7 @@ impl Shared {
             };
             self.guarded(&outbox, || match language {
                 Language::Qmp { .. } => control::serve(&self.context, &connection, &outbox, name),
-                Language::Human => Human::serve(&self.context, &outbox, &connection, name, None),
+                Language::Human => Terminal::serve(&self.context, &outbox, &connection, name, None),
             });
         }
     }

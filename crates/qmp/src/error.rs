@@ -57,7 +57,12 @@ impl QmpError {
         Self::new(ErrorClass::GenericError, desc)
     }
 
-    /// The command is unknown or switched off.
+    /// The command exists but this connection may not use it.
+    pub fn disabled(name: &str) -> Self {
+        Self::new(ErrorClass::CommandNotFound, format!("Command {} has been disabled", quote(name)))
+    }
+
+    /// The command is unknown.
     pub fn command_not_found(name: &str) -> Self {
         Self::new(ErrorClass::CommandNotFound, format!("The command {} has not been found", quote(name)))
     }

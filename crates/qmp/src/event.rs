@@ -1,53 +1,10 @@
-//! Every event that is sent, defined once.
+//! An event that has happened.
 
-use crate::schema::{ArgDef, EventDef, ObjectDef, Qapi, Type};
-use crate::types::{
-    GuestPanicAction, GuestPanicInfo, ShutdownCause, ShutdownInfo, WatchdogAction, WatchdogInfo,
-};
+use crate::schema::{EventDef, Qapi};
 use crate::wire::{self, Timestamp};
 use serde_json::Value;
 
-/// The members of an event's data, taken from its Rust type.
-const fn members(ty: Type) -> &'static [ArgDef] {
-    match ty {
-        Type::Object(ObjectDef { members, .. }) => members,
-        _ => &[],
-    }
-}
-
-macro_rules! events {
-    ($($(#[doc = $doc:literal])+ $id:ident = $name:literal ($data:expr) $throttled:literal;)*) => {
-        $($(#[doc = $doc])+
-        pub static $id: EventDef =
-            EventDef { name: $name, doc: concat!($($doc),+).trim_ascii(), data: $data, throttled: $throttled };)*
-
-        /// Every event.
-        pub static ALL: &[&EventDef] = &[$(&$id),*];
-    };
-}
-
-events! {
-    /// The machine has stopped.
-    STOP = "STOP" (&[]) false;
-    /// The machine goes on; a guest that slept sleeps on.
-    RESUME = "RESUME" (&[]) false;
-    /// The guest is suspended to RAM.
-    SUSPEND = "SUSPEND" (&[]) false;
-    /// The guest has woken.
-    WAKEUP = "WAKEUP" (&[]) false;
-    /// The machine was reset.
-    RESET = "RESET" (members(ShutdownInfo::TYPE)) false;
-    /// The machine shuts down.
-    SHUTDOWN = "SHUTDOWN" (members(ShutdownInfo::TYPE)) false;
-    /// The power button was pressed.
-    POWERDOWN = "POWERDOWN" (&[]) false;
-    /// The guest has panicked.
-    GUEST_PANICKED = "GUEST_PANICKED" (members(GuestPanicInfo::TYPE)) false;
-    /// The watchdog has expired.
-    WATCHDOG = "WATCHDOG" (members(WatchdogInfo::TYPE)) true;
-}
-
-/// An event that has happened.
+/// An event: its definition, and its data.
 #[derive(Debug, Clone)]
 pub struct Event {
     def: &'static EventDef,
@@ -55,49 +12,21 @@ pub struct Event {
 }
 
 impl Event {
-    /// STOP.
-    pub fn stop() -> Self {
-        Self { def: &STOP, data: None }
+    /// An event without data.
+    pub fn plain(def: &'static EventDef) -> Self {
+        debug_assert!(def.data.is_empty(), "{} has data", def.name);
+        Self { def, data: None }
     }
 
-    /// RESUME.
-    pub fn resume() -> Self {
-        Self { def: &RESUME, data: None }
-    }
-
-    /// SUSPEND.
-    pub fn suspend() -> Self {
-        Self { def: &SUSPEND, data: None }
-    }
-
-    /// WAKEUP.
-    pub fn wakeup() -> Self {
-        Self { def: &WAKEUP, data: None }
-    }
-
-    /// RESET; whether the guest asked follows from the cause.
-    pub fn reset(reason: ShutdownCause) -> Self {
-        Self { def: &RESET, data: Some(ShutdownInfo { guest: reason.is_guest(), reason }.to_value()) }
-    }
-
-    /// SHUTDOWN; whether the guest asked follows from the cause.
-    pub fn shutdown(reason: ShutdownCause) -> Self {
-        Self { def: &SHUTDOWN, data: Some(ShutdownInfo { guest: reason.is_guest(), reason }.to_value()) }
-    }
-
-    /// POWERDOWN.
-    pub fn powerdown() -> Self {
-        Self { def: &POWERDOWN, data: None }
-    }
-
-    /// GUEST_PANICKED.
-    pub fn guest_panicked(action: GuestPanicAction) -> Self {
-        Self { def: &GUEST_PANICKED, data: Some(GuestPanicInfo { action }.to_value()) }
-    }
-
-    /// WATCHDOG.
-    pub fn watchdog(action: WatchdogAction) -> Self {
-        Self { def: &WATCHDOG, data: Some(WatchdogInfo { action }.to_value()) }
+    /// An event with the data that its definition says.
+    pub fn with(def: &'static EventDef, data: &impl Qapi) -> Self {
+        let data = data.to_value();
+        debug_assert!(
+            def.data.iter().all(|member| member.optional || data.get(member.name).is_some()),
+            "{} has other data than its definition",
+            def.name
+        );
+        Self { def, data: Some(data) }
     }
 
     /// Its definition.

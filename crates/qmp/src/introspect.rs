@@ -4,12 +4,12 @@
 //! that nobody comes to rely on them; an array is its element's name in brackets. Every type is listed once,
 //! whichever way it is reached.
 
-use crate::schema::{ArgDef, CommandDef, EnumDef, EventDef, ObjectDef, Type, VariantsDef, arg, opt};
+use crate::schema::{ArgDef, CommandDef, EnumDef, EventDef, ObjectDef, Qapi, Type, VariantsDef, arg, opt};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
 /// The schema of these commands and events.
-pub(crate) fn schema(commands: &[&CommandDef], events: &[&EventDef]) -> Value {
+pub(crate) fn schema(commands: &[&CommandDef], events: &[&EventDef]) -> Schema {
     let mut builder = Builder::default();
     for def in commands {
         let (arg_type, ret_type) = (builder.members(def.args), builder.name(def.returns));
@@ -27,7 +27,7 @@ pub(crate) fn schema(commands: &[&CommandDef], events: &[&EventDef]) -> Value {
         builder.tops.push(json!({"name": def.name, "meta-type": "event", "arg-type": arg_type}));
     }
     builder.tops.append(&mut builder.types);
-    Value::Array(builder.tops)
+    Schema(Value::Array(builder.tops))
 }
 
 /// Names the types as they are met and keeps their entries.
@@ -130,13 +130,35 @@ impl Builder {
     }
 }
 
+/// The answer of `query-qmp-schema`.
+#[derive(Debug, Clone)]
+pub struct Schema(Value);
+
+impl Qapi for Schema {
+    const TYPE: Type = Type::Array(&SCHEMA_INFO);
+
+    fn to_value(&self) -> Value {
+        self.0.clone()
+    }
+}
+
 const STR: Type = Type::Str;
 static STRS: Type = Type::Array(&STR);
 
-/// An entry of the schema: the return type of `query-qmp-schema` is an array of these.
-pub(crate) static SCHEMA_INFO: Type = Type::Object(&ObjectDef {
+/// A mandatory member of the entries, whose names say what they are.
+const fn has(name: &'static str, ty: Type) -> ArgDef {
+    arg(name, ty, "")
+}
+
+/// An optional one.
+const fn may(name: &'static str, ty: Type) -> ArgDef {
+    opt(name, ty, "")
+}
+
+static SCHEMA_INFO: Type = Type::Object(&ObjectDef {
     name: "SchemaInfo",
-    members: &[arg("name", STR), arg("meta-type", Type::Enum(&META_TYPE)), opt("features", STRS)],
+    doc: "An entry of the schema; types have numbers for names.",
+    members: &[has("name", STR), has("meta-type", Type::Enum(&META_TYPE)), may("features", STRS)],
     variants: Some(VariantsDef {
         tag: "meta-type",
         cases: &[
@@ -153,39 +175,61 @@ pub(crate) static SCHEMA_INFO: Type = Type::Object(&ObjectDef {
 
 static META_TYPE: EnumDef = EnumDef {
     name: "SchemaMetaType",
+    doc: "What an entry of the schema defines.",
     values: &["builtin", "enum", "array", "object", "alternate", "command", "event"],
+    value_docs: &[],
 };
 static JSON_TYPE: EnumDef = EnumDef {
     name: "JSONType",
+    doc: "The form of a built-in type in JSON.",
     values: &["string", "number", "int", "boolean", "null", "object", "array", "value"],
+    value_docs: &[],
 };
 
 /// An object type without variants.
-const fn plain(name: &'static str, members: &'static [ArgDef]) -> ObjectDef {
-    ObjectDef { name, members, variants: None }
+const fn plain(name: &'static str, doc: &'static str, members: &'static [ArgDef]) -> ObjectDef {
+    ObjectDef { name, doc, members, variants: None }
 }
 
-static BUILTIN: ObjectDef = plain("SchemaInfoBuiltin", &[arg("json-type", Type::Enum(&JSON_TYPE))]);
-static ENUM_MEMBER: ObjectDef = plain("SchemaInfoEnumMember", &[arg("name", STR), opt("features", STRS)]);
-static ENUM: ObjectDef =
-    plain("SchemaInfoEnum", &[arg("members", Type::Array(&Type::Object(&ENUM_MEMBER))), arg("values", STRS)]);
-static ARRAY: ObjectDef = plain("SchemaInfoArray", &[arg("element-type", STR)]);
+static BUILTIN: ObjectDef =
+    plain("SchemaInfoBuiltin", "A built-in type.", &[has("json-type", Type::Enum(&JSON_TYPE))]);
+static ENUM_MEMBER: ObjectDef =
+    plain("SchemaInfoEnumMember", "A value of an enumeration.", &[has("name", STR), may("features", STRS)]);
+static ENUM: ObjectDef = plain(
+    "SchemaInfoEnum",
+    "An enumeration.",
+    &[has("members", Type::Array(&Type::Object(&ENUM_MEMBER))), has("values", STRS)],
+);
+static ARRAY: ObjectDef = plain("SchemaInfoArray", "An array type.", &[has("element-type", STR)]);
 static MEMBER: ObjectDef = plain(
     "SchemaInfoObjectMember",
-    &[arg("name", STR), arg("type", STR), opt("default", Type::Any), opt("features", STRS)],
+    "A member of an object; one with a default may be absent.",
+    &[has("name", STR), has("type", STR), may("default", Type::Any), may("features", STRS)],
 );
-static CASE: ObjectDef = plain("SchemaInfoObjectVariant", &[arg("case", STR), arg("type", STR)]);
+static CASE: ObjectDef = plain(
+    "SchemaInfoObjectVariant",
+    "What a value of the tag adds to an object.",
+    &[has("case", STR), has("type", STR)],
+);
 static OBJECT: ObjectDef = plain(
     "SchemaInfoObject",
+    "An object type.",
     &[
-        arg("members", Type::Array(&Type::Object(&MEMBER))),
-        opt("tag", STR),
-        opt("variants", Type::Array(&Type::Object(&CASE))),
+        has("members", Type::Array(&Type::Object(&MEMBER))),
+        may("tag", STR),
+        may("variants", Type::Array(&Type::Object(&CASE))),
     ],
 );
-static CHOICE: ObjectDef = plain("SchemaInfoAlternateMember", &[arg("type", STR)]);
-static ALTERNATE: ObjectDef =
-    plain("SchemaInfoAlternate", &[arg("members", Type::Array(&Type::Object(&CHOICE)))]);
-static COMMAND: ObjectDef =
-    plain("SchemaInfoCommand", &[arg("arg-type", STR), arg("ret-type", STR), opt("allow-oob", Type::Bool)]);
-static EVENT: ObjectDef = plain("SchemaInfoEvent", &[arg("arg-type", STR)]);
+static CHOICE: ObjectDef =
+    plain("SchemaInfoAlternateMember", "One of the types of an alternate.", &[has("type", STR)]);
+static ALTERNATE: ObjectDef = plain(
+    "SchemaInfoAlternate",
+    "A type given as one of several.",
+    &[has("members", Type::Array(&Type::Object(&CHOICE)))],
+);
+static COMMAND: ObjectDef = plain(
+    "SchemaInfoCommand",
+    "A command.",
+    &[has("arg-type", STR), has("ret-type", STR), may("allow-oob", Type::Bool)],
+);
+static EVENT: ObjectDef = plain("SchemaInfoEvent", "An event.", &[has("arg-type", STR)]);

@@ -7,8 +7,11 @@
 //!                                                         │
 //!  bytes ◄─────────────── wire: one line a reply or event ◄┘
 //!
-//!  command, event: one definition each ──► argument checks, query-commands, query-qmp-schema
+//!  definitions of commands and events ──► argument checks, query-commands, query-qmp-schema
 //! ```
+//!
+//! Here is the vocabulary of definitions ([`schema`]) and what follows from them; which commands and events there are is
+//! for the caller to say ([`CommandSet`]).
 //!
 //! What the wire looks like is described in `spec/clients.md` sections 1 to 4; the recorded replies of QEMU
 //! are the test data. Invariants:
@@ -40,10 +43,14 @@ pub mod types;
 pub mod wire;
 
 pub use args::Args;
-pub use command::{Command, CommandSet};
+pub use command::{CommandSet, QMP_CAPABILITIES};
 pub use error::{ErrorClass, QmpError, SyntaxError};
 pub use event::Event;
+pub use introspect::Schema;
 pub use parser::{Limits, Parser};
 pub use session::{Call, Input, Session};
 pub use throttle::Throttle;
 pub use wire::Timestamp;
+
+#[doc(hidden)]
+pub use serde_json;

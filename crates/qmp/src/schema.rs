@@ -2,7 +2,8 @@
 //!
 //! Definitions are constants. Argument checking and introspection both read them, so that what
 //! `query-qmp-schema` says is what is checked. Types that Rust code builds or reads implement [`Qapi`]; the
-//! macros `qapi_enum!` and `qapi_struct!` write the Rust type and its definition from one text.
+//! macros [`qapi_enum!`](crate::qapi_enum) and [`qapi_struct!`](crate::qapi_struct) write the Rust type and its
+//! definition from one text.
 
 use serde_json::{Map, Value};
 
@@ -44,8 +45,12 @@ pub enum Type {
 pub struct EnumDef {
     /// The QAPI name, for documentation; introspection hides it, as QEMU does.
     pub name: &'static str,
+    /// What it names, in a sentence.
+    pub doc: &'static str,
     /// The values, in order.
     pub values: &'static [&'static str],
+    /// What each value means, in the order of `values`.
+    pub value_docs: &'static [&'static str],
 }
 
 /// An object type, with variants if it is a union.
@@ -53,6 +58,8 @@ pub struct EnumDef {
 pub struct ObjectDef {
     /// The QAPI name.
     pub name: &'static str,
+    /// What it describes, in a sentence.
+    pub doc: &'static str,
     /// The members that every value has.
     pub members: &'static [ArgDef],
     /// The further members that depend on a tag.
@@ -86,27 +93,29 @@ pub struct ArgDef {
     pub ty: Type,
     /// Whether it may be absent.
     pub optional: bool,
+    /// What it says, in a sentence.
+    pub doc: &'static str,
 }
 
 /// A mandatory argument.
-pub const fn arg(name: &'static str, ty: Type) -> ArgDef {
-    ArgDef { name, ty, optional: false }
+pub const fn arg(name: &'static str, ty: Type, doc: &'static str) -> ArgDef {
+    ArgDef { name, ty, optional: false, doc }
 }
 
 /// An optional argument.
-pub const fn opt(name: &'static str, ty: Type) -> ArgDef {
-    ArgDef { name, ty, optional: true }
+pub const fn opt(name: &'static str, ty: Type, doc: &'static str) -> ArgDef {
+    ArgDef { name, ty, optional: true, doc }
 }
 
 /// The type with no members: what most commands return.
-pub static EMPTY: ObjectDef = ObjectDef { name: "q_empty", members: &[], variants: None };
+pub static EMPTY: ObjectDef = ObjectDef { name: "q_empty", doc: "Nothing.", members: &[], variants: None };
 
 /// A command.
 #[derive(Debug)]
 pub struct CommandDef {
     /// The name on the wire.
     pub name: &'static str,
-    /// What it does, in a line or two.
+    /// What it does, in sentences.
     pub doc: &'static str,
     /// Its arguments, in the order in which they are checked.
     pub args: &'static [ArgDef],
@@ -215,18 +224,25 @@ impl<T: Qapi> Qapi for Vec<T> {
     }
 }
 
-/// Writes a Rust enum and its QAPI definition: `RebootAction { Reset = "reset", Shutdown = "shutdown" }`.
+/// Writes a Rust enum and its QAPI definition: `RebootAction { /** It resets. */ Reset = "reset" }`.
+#[macro_export]
 macro_rules! qapi_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $wire:literal),* $(,)? }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])+ $name:ident {
+        $($(#[doc = $vdoc:literal])+ $variant:ident = $wire:literal),* $(,)?
+    }) => {
+        $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name {
-            $($(#[$vmeta])* #[doc = concat!("(`", $wire, "` on the wire.)")] $variant,)*
+            $($(#[doc = $vdoc])+ #[doc = concat!("(`", $wire, "` on the wire.)")] $variant,)*
         }
 
         impl $crate::schema::QapiEnum for $name {
-            const DEF: &'static $crate::schema::EnumDef =
-                &$crate::schema::EnumDef { name: stringify!($name), values: &[$($wire),*] };
+            const DEF: &'static $crate::schema::EnumDef = &$crate::schema::EnumDef {
+                name: stringify!($name),
+                doc: concat!($($doc),+).trim_ascii(),
+                values: &[$($wire),*],
+                value_docs: &[$(concat!($($vdoc),+).trim_ascii()),*],
+            };
             const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             fn name(self) -> &'static str {
@@ -240,40 +256,43 @@ macro_rules! qapi_enum {
             const TYPE: $crate::schema::Type =
                 $crate::schema::Type::Enum(<Self as $crate::schema::QapiEnum>::DEF);
 
-            fn to_value(&self) -> ::serde_json::Value {
-                ::serde_json::Value::from($crate::schema::QapiEnum::name(*self))
+            fn to_value(&self) -> $crate::serde_json::Value {
+                $crate::serde_json::Value::from($crate::schema::QapiEnum::name(*self))
             }
         }
     };
 }
 
 /// Writes a Rust struct and its QAPI definition; `Option` makes a member optional.
+#[macro_export]
 macro_rules! qapi_struct {
-    ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty = $wire:literal),* $(,)? }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])+ $name:ident {
+        $($(#[doc = $fdoc:literal])+ $field:ident: $ty:ty = $wire:literal),* $(,)?
+    }) => {
+        $(#[doc = $doc])+
         #[derive(Debug, Clone, PartialEq)]
         pub struct $name {
-            $($(#[$fmeta])* #[doc = concat!("(`", $wire, "` on the wire.)")] pub $field: $ty,)*
+            $($(#[doc = $fdoc])+ #[doc = concat!("(`", $wire, "` on the wire.)")] pub $field: $ty,)*
         }
 
         impl $crate::schema::Qapi for $name {
             const TYPE: $crate::schema::Type = $crate::schema::Type::Object(&$crate::schema::ObjectDef {
                 name: stringify!($name),
+                doc: concat!($($doc),+).trim_ascii(),
                 members: &[$($crate::schema::ArgDef {
                     name: $wire,
                     ty: <$ty as $crate::schema::Qapi>::TYPE,
                     optional: <$ty as $crate::schema::Qapi>::OPTIONAL,
+                    doc: concat!($($fdoc),+).trim_ascii(),
                 }),*],
                 variants: None,
             });
 
-            fn to_value(&self) -> ::serde_json::Value {
-                let mut object = ::serde_json::Map::new();
+            fn to_value(&self) -> $crate::serde_json::Value {
+                let mut object = $crate::serde_json::Map::new();
                 $($crate::schema::Qapi::put(&self.$field, $wire, &mut object);)*
-                ::serde_json::Value::Object(object)
+                $crate::serde_json::Value::Object(object)
             }
         }
     };
 }
-
-pub(crate) use {qapi_enum, qapi_struct};

@@ -9,21 +9,21 @@
 //! [`Call::oob`] may be answered ahead of others. Before [`Session::negotiated`] no event may be sent.
 //! Closing the connection and opening it again means a new session.
 
-use crate::command::{Command, CommandSet};
+use crate::command::CommandSet;
 use crate::error::{ErrorClass, QmpError};
 use crate::parser::{Limits, Parser};
 use crate::request::Request;
 use crate::schema::Qapi as _;
-use crate::types::{QMPCapability, VersionInfo};
+use crate::types::QMPCapability;
 use crate::{Args, wire};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// A command to run: it exists, may run this way, and its arguments have been checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// The command.
-    pub command: Command,
+pub struct Call<C> {
+    /// What runs it, as the [`CommandSet`] was given it.
+    pub command: C,
     /// Its arguments.
     pub args: Args,
     /// What the reply has to carry.
@@ -32,7 +32,7 @@ pub struct Call {
     pub oob: bool,
 }
 
-impl Call {
+impl<C> Call<C> {
     /// The line that answers the call, `\r\n` included.
     pub fn reply(&self, result: &Result<Value, QmpError>) -> String {
         render(result, self.id.as_ref())
@@ -41,31 +41,26 @@ impl Call {
 
 /// What one request comes to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Input {
+pub enum Input<C> {
     /// The protocol itself answers: the line to write, `\r\n` included.
     Reply(String),
     /// A command to run, and then to answer.
-    Call(Call),
+    Call(Call<C>),
 }
 
 /// The state of one connection.
 #[derive(Debug)]
-pub struct Session {
-    commands: Arc<CommandSet>,
+pub struct Session<C> {
+    commands: Arc<CommandSet<C>>,
     parser: Parser,
     negotiated: bool,
     oob: bool,
 }
 
-impl Session {
+impl<C: Copy> Session<C> {
     /// A new connection that offers these commands.
-    pub fn new(commands: Arc<CommandSet>, limits: Limits) -> Self {
+    pub fn new(commands: Arc<CommandSet<C>>, limits: Limits) -> Self {
         Self { commands, parser: Parser::new(limits), negotiated: false, oob: false }
-    }
-
-    /// The line that a connection starts with.
-    pub fn greeting(version: &VersionInfo) -> String {
-        wire::greeting(version)
     }
 
     /// Whether negotiation is over: commands run and events may be sent.
@@ -79,13 +74,13 @@ impl Session {
     }
 
     /// Takes in bytes and gives everything that they complete.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Input> {
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Input<C>> {
         std::iter::from_fn(|| self.feed_one(&mut bytes)).collect()
     }
 
     /// Takes in bytes up to the end of the next request, and leaves the rest for later: for a caller that
     /// bounds how many requests wait. `None` means that all bytes are taken in and nothing more is complete.
-    pub fn feed_one(&mut self, bytes: &mut &[u8]) -> Option<Input> {
+    pub fn feed_one(&mut self, bytes: &mut &[u8]) -> Option<Input<C>> {
         let value = self.parser.next(bytes)?;
         Some(match value {
             Ok(value) => self.accept(value),
@@ -93,38 +88,39 @@ impl Session {
         })
     }
 
-    fn accept(&mut self, value: Value) -> Input {
+    fn accept(&mut self, value: Value) -> Input<C> {
         match Request::parse(value, self.oob) {
             Err((error, id)) => Input::Reply(render(&Err(error), id.as_ref())),
             Ok(Request { command, arguments, id, oob }) => match self.dispatch(&command, arguments, oob) {
                 Err(error) => Input::Reply(render(&Err(error), id.as_ref())),
-                Ok((Command::QmpCapabilities, args)) => {
-                    Input::Reply(render(&self.negotiate(&args), id.as_ref()))
-                }
-                Ok((command, args)) => Input::Call(Call { command, args, id, oob }),
+                Ok((None, args)) => Input::Reply(render(&self.negotiate(&args), id.as_ref())),
+                Ok((Some(command), args)) => Input::Call(Call { command, args, id, oob }),
             },
         }
     }
 
-    /// Finds the command and checks its arguments.
+    /// Finds the command and checks its arguments. Nothing to run means `qmp_capabilities`.
     fn dispatch(
         &self,
         name: &str,
         arguments: Map<String, Value>,
         oob: bool,
-    ) -> Result<(Command, Args), QmpError> {
-        let command = match self.commands.find(name) {
-            Some(command) if self.negotiated || command == Command::QmpCapabilities => command,
+    ) -> Result<(Option<C>, Args), QmpError> {
+        let entry = match self.commands.find(name) {
+            Some(entry) if self.negotiated || entry.run.is_none() => entry,
             _ if !self.negotiated => {
                 let text = "Expecting capabilities negotiation with 'qmp_capabilities'";
                 return Err(QmpError::new(ErrorClass::CommandNotFound, text));
             }
             _ => return Err(QmpError::command_not_found(name)),
         };
-        if oob && !command.def().allow_oob {
+        if !entry.enabled {
+            return Err(QmpError::disabled(name));
+        }
+        if oob && !entry.def.allow_oob {
             return Err(QmpError::generic(format!("The command {name} does not support OOB")));
         }
-        Ok((command, self.commands.check(command, arguments)?))
+        Ok((entry.run, self.commands.check(entry.def, arguments)?))
     }
 
     fn negotiate(&mut self, args: &Args) -> Result<Value, QmpError> {

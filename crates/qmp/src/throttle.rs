@@ -71,11 +71,17 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ShutdownCause, WatchdogAction};
+    use crate::schema::{EventDef, Qapi, arg};
+    use serde_json::Value;
 
-    fn offer(throttle: &mut Throttle, action: WatchdogAction, ms: u64) -> bool {
+    static WATCHDOG: EventDef =
+        EventDef { name: "WATCHDOG", doc: "", data: &[arg("action", String::TYPE, "")], throttled: true };
+    static RESET: EventDef = EventDef { name: "RESET", doc: "", data: &[], throttled: false };
+
+    fn offer(throttle: &mut Throttle, action: &str, ms: u64) -> bool {
         let when = Timestamp { seconds: 0, microseconds: u32::try_from(ms).unwrap() };
-        throttle.offer(Event::watchdog(action), when, Duration::from_millis(ms)).is_some()
+        let data: Value = serde_json::json!({"action": action});
+        throttle.offer(Event::with(&WATCHDOG, &data), when, Duration::from_millis(ms)).is_some()
     }
 
     /// The actions and time stamps of what is due.
@@ -87,27 +93,27 @@ mod tests {
     #[test]
     fn the_first_goes_at_once_and_the_newest_when_the_second_is_over() {
         let mut throttle = Throttle::default();
-        assert!(offer(&mut throttle, WatchdogAction::None, 100));
+        assert!(offer(&mut throttle, "none", 100));
         assert_eq!(throttle.next_due(), None);
-        assert!(!offer(&mut throttle, WatchdogAction::Reset, 200));
-        assert!(!offer(&mut throttle, WatchdogAction::Pause, 300));
+        assert!(!offer(&mut throttle, "reset", 200));
+        assert!(!offer(&mut throttle, "pause", 300));
         assert_eq!(throttle.next_due(), Some(Duration::from_millis(1100)));
         assert_eq!(due(&mut throttle, 1099), []);
         assert_eq!(due(&mut throttle, 1100), [("\"pause\"".to_owned(), 300)]);
         // The one that was late starts a second of its own.
-        assert!(!offer(&mut throttle, WatchdogAction::Debug, 1200));
+        assert!(!offer(&mut throttle, "debug", 1200));
         assert_eq!(due(&mut throttle, 2099), []);
         assert_eq!(due(&mut throttle, 2100), [("\"debug\"".to_owned(), 1200)]);
         assert_eq!(throttle.next_due(), None);
-        assert!(offer(&mut throttle, WatchdogAction::None, 3100));
+        assert!(offer(&mut throttle, "none", 3100));
     }
 
     #[test]
     fn a_late_caller_sends_in_order() {
         let mut throttle = Throttle::default();
-        assert!(offer(&mut throttle, WatchdogAction::None, 0));
-        assert!(!offer(&mut throttle, WatchdogAction::Reset, 10));
-        assert!(!offer(&mut throttle, WatchdogAction::Pause, 5000), "what waits has not been taken yet");
+        assert!(offer(&mut throttle, "none", 0));
+        assert!(!offer(&mut throttle, "reset", 10));
+        assert!(!offer(&mut throttle, "pause", 5000), "what waits has not been taken yet");
         assert_eq!(due(&mut throttle, 5000), [("\"pause\"".to_owned(), 5000)]);
     }
 
@@ -116,7 +122,7 @@ mod tests {
         let mut throttle = Throttle::default();
         for ms in 0..100 {
             let when = Timestamp { seconds: 0, microseconds: 0 };
-            let reset = Event::reset(ShutdownCause::GuestReset);
+            let reset = Event::plain(&RESET);
             assert!(throttle.offer(reset, when, Duration::from_millis(ms)).is_some());
         }
         assert_eq!(throttle.take_due(Duration::MAX).len(), 0);

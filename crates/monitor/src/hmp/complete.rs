@@ -1,6 +1,6 @@
 //! Completion: what the word before the cursor may become.
 
-use super::table::{COMMANDS, Entry, Run, Words, find};
+use super::table::{Human, Run, Words, commands, find};
 
 /// The word that is being typed, and everything it may become, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub(crate) fn complete(before: &str) -> Completion<'_> {
 
 /// What may follow these words.
 fn proposals(earlier: &str) -> Vec<&'static str> {
-    let mut table = COMMANDS;
+    let mut parent: Option<&Human> = None;
     let mut words = earlier.split_whitespace();
     let mut about_help = false;
     while let Some(word) = words.next() {
-        let Some(entry) = find(table, word) else { return Vec::new() };
-        match (entry.run, entry.words) {
-            (Run::Table(sub), _) => table = sub,
+        let Some(entry) = find(parent, word) else { return Vec::new() };
+        match (entry.human.run, entry.human.words) {
+            (Run::Table, _) => parent = Some(entry.human),
             (_, Words::Commands) if !about_help => about_help = true,
             (_, Words::One(values) | Words::Optional(values)) if words.next().is_none() && !about_help => {
                 return values.to_vec();
@@ -49,11 +49,7 @@ fn proposals(earlier: &str) -> Vec<&'static str> {
             _ => return Vec::new(),
         }
     }
-    names(table)
-}
-
-fn names(table: &'static [Entry]) -> Vec<&'static str> {
-    table.iter().flat_map(|entry| entry.names).copied().collect()
+    commands(parent).flat_map(|entry| entry.human.names).copied().collect()
 }
 
 #[cfg(test)]
@@ -69,7 +65,7 @@ mod tests {
         assert_eq!(candidates("sys"), ["system_powerdown", "system_reset", "system_wakeup"]);
         assert_eq!(candidates("c"), ["c", "cont"]);
         assert_eq!(candidates("zz"), Vec::<&str>::new());
-        assert_eq!(candidates("").len(), COMMANDS.iter().map(|entry| entry.names.len()).sum::<usize>());
+        assert_eq!(candidates("").len(), commands(None).map(|entry| entry.human.names.len()).sum::<usize>());
     }
 
     #[test]

@@ -1,33 +1,34 @@
 //! The human monitor: lines of words for people, and for `human-monitor-command`.
 //!
-//! [`table`] says which commands there are; [`run_line`] parses and runs one, [`complete`] completes one, [`editor`] and
-//! [`session`] put them on a terminal. What a line prints is text with `\r\n` ends; a line that is wrong is told so in words
-//! and never is an error of anything around it.
+//! [`table`] says which commands there are, from the definitions in [`crate::commands`]; [`run_line`] parses and runs one,
+//! [`complete`] completes one, [`editor`] and [`session`] put them on a terminal. What a line prints is text with `\r\n` ends;
+//! a line that is wrong is told so in words and never is an error of anything around it.
 
-mod commands;
 mod complete;
 mod editor;
+mod help;
 mod session;
 mod table;
 
-pub(crate) use session::{Focus, Human};
+pub(crate) use help::help;
+pub(crate) use session::{Focus, Terminal};
+pub(crate) use table::{Entry, Human, Run, Words, commands};
 
-use engine::Status;
+use runstate::ManagementRequest;
 
-use crate::context::Context;
-use table::{COMMANDS, Entry, Run, Words};
+use crate::commands::Env;
+use table::find;
 
-/// What a command may look at, and where it prints.
-pub(crate) struct Env<'a> {
-    pub(crate) context: &'a Context,
-    /// What the client knows of the machine.
-    pub(crate) status: &'a Status,
+/// Where a command prints, and what it may look at.
+pub(crate) struct Screen<'a> {
+    /// The program, and what the client knows of the machine.
+    pub(crate) env: &'a Env<'a>,
     /// The CPU that commands about a CPU mean when they are not told.
     pub(crate) cpu: u32,
     /// Earlier lines, the oldest first.
     pub(crate) history: &'a [String],
     /// Printed so far, with bare `\n`.
-    pub(crate) out: String,
+    out: String,
 }
 
 /// What goes into the text after `Error: `.
@@ -36,6 +37,9 @@ pub(crate) enum HmpError {
     /// The machine's refusal.
     #[error(transparent)]
     Manage(#[from] engine::ManageError),
+    /// What QMP says of the same command.
+    #[error(transparent)]
+    Qmp(#[from] qmp::QmpError),
     /// A word that is not one of those which the argument takes.
     #[error("invalid parameter value: {0}")]
     BadValue(String),
@@ -51,7 +55,7 @@ enum Parsed<'a> {
     /// No such command; with what was typed to name it.
     Unknown(String),
     /// Run this with these words.
-    Command { entry: &'static Entry, typed: String, words: Vec<&'a str> },
+    Command { entry: Entry, typed: String, words: Vec<&'a str> },
 }
 
 /// Finds the command, through sub-commands, that a line names.
@@ -59,10 +63,10 @@ fn parse(line: &str) -> Parsed<'_> {
     let mut words = line.split_whitespace().peekable();
     let Some(first) = words.next() else { return Parsed::Empty };
     let mut typed = first.to_owned();
-    let Some(mut entry) = table::find(COMMANDS, first) else { return Parsed::Unknown(typed) };
-    while let (Run::Table(sub), Some(word)) = (entry.run, words.peek()) {
+    let Some(mut entry) = find(None, first) else { return Parsed::Unknown(typed) };
+    while let (Run::Table, Some(word)) = (entry.human.run, words.peek()) {
         typed = format!("{typed} {word}");
-        match table::find(sub, word) {
+        match find(Some(entry.human), word) {
             Some(found) => entry = found,
             None => return Parsed::Unknown(typed),
         }
@@ -73,33 +77,29 @@ fn parse(line: &str) -> Parsed<'_> {
 
 /// Whether a line only looks at the machine's status.
 pub(crate) fn is_lifecycle_query(line: &str) -> bool {
-    matches!(parse(line), Parsed::Command { entry, .. } if entry.is("status"))
+    let Parsed::Command { entry, .. } = parse(line) else { return false };
+    let qmp = entry.command.qmp.as_ref();
+    qmp.is_some_and(|qmp| qmp.def.args.is_empty() && (qmp.is_lifecycle_query)(&qmp::Args::default()))
 }
 
 /// Runs a line and gives what it prints.
-pub(crate) fn run_line(
-    context: &Context,
-    status: &Status,
-    cpu: u32,
-    history: &[String],
-    line: &str,
-) -> String {
-    let mut env = Env { context, status, cpu, history, out: String::new() };
+pub(crate) fn run_line(env: &Env<'_>, cpu: u32, history: &[String], line: &str) -> String {
+    let mut screen = Screen { env, cpu, history, out: String::new() };
     match parse(line) {
         Parsed::Empty => {}
-        Parsed::Unknown(typed) => env.print(&format!("unknown command: '{}'", shorten(&typed))),
-        Parsed::Command { entry, typed, words } => run(&mut env, entry, &typed, &words),
+        Parsed::Unknown(typed) => screen.print(&format!("unknown command: '{}'", shorten(&typed))),
+        Parsed::Command { entry, typed, words } => run(&mut screen, entry.human, &typed, &words),
     }
-    env.out.replace('\n', "\r\n")
+    screen.out.replace('\n', "\r\n")
 }
 
-fn run(env: &mut Env<'_>, entry: &'static Entry, typed: &str, words: &[&str]) {
-    let most = match entry.words {
+fn run(screen: &mut Screen<'_>, human: &'static Human, typed: &str, words: &[&str]) {
+    let most = match human.words {
         Words::None => 0,
         Words::One(_) | Words::Optional(_) => 1,
         Words::Commands => usize::MAX,
     };
-    let fault = if matches!(entry.words, Words::One(_)) && words.is_empty() {
+    let fault = if matches!(human.words, Words::One(_)) && words.is_empty() {
         Some("string expected")
     } else if words.len() > most {
         Some("extraneous characters at the end of line")
@@ -107,26 +107,31 @@ fn run(env: &mut Env<'_>, entry: &'static Entry, typed: &str, words: &[&str]) {
         None
     };
     if let Some(fault) = fault {
-        env.print(&format!("{}: {fault}", entry.names()));
-        return env.print(&format!("Try \"help {typed}\" for more information"));
+        screen.print(&format!("{}: {fault}", human.names()));
+        return screen.print(&format!("Try \"help {typed}\" for more information"));
     }
-    let result = match entry.run {
-        Run::Command(run) => run(env, words),
-        Run::Table(sub) => {
-            commands::list(env, typed, sub);
+    let result = match human.run {
+        Run::Command(run) => run(screen, words),
+        Run::Table => {
+            help::list(screen, Some(human));
             Ok(())
         }
     };
     if let Err(error) = result {
-        env.print(&format!("Error: {error}"));
+        screen.print(&format!("Error: {error}"));
     }
 }
 
-impl Env<'_> {
+impl Screen<'_> {
     /// Prints a line.
     pub(crate) fn print(&mut self, line: &str) {
         self.out.push_str(line);
         self.out.push('\n');
+    }
+
+    /// Asks something of the machine's life.
+    pub(crate) fn manage(&self, request: ManagementRequest) -> Result<(), HmpError> {
+        Ok(self.env.engine().manage(request)?)
     }
 }
 

@@ -9,6 +9,8 @@ use backends::stream::Connection;
 use super::complete::{Completion, complete};
 use super::editor::{Action, Editor};
 use super::run_line;
+use crate::client::Client;
+use crate::commands::Env;
 use crate::context::Context;
 use crate::control::read;
 use crate::outbox::Outbox;
@@ -28,7 +30,7 @@ pub(crate) struct Focus {
 #[derive(Default)]
 struct FocusState {
     here: bool,
-    session: Option<Weak<Human>>,
+    session: Option<Weak<Terminal>>,
 }
 
 impl Focus {
@@ -47,7 +49,7 @@ impl Focus {
         }
     }
 
-    fn attach(&self, session: &Arc<Human>) {
+    fn attach(&self, session: &Arc<Terminal>) {
         let mut state = self.lock();
         state.session = Some(Arc::downgrade(session));
         let here = state.here;
@@ -59,19 +61,19 @@ impl Focus {
 }
 
 /// A session.
-pub(crate) struct Human {
+pub(crate) struct Terminal {
     outbox: Arc<Outbox>,
     greeting: String,
-    terminal: Mutex<Terminal>,
+    typing: Mutex<Typing>,
 }
 
 #[derive(Default)]
-struct Terminal {
+struct Typing {
     editor: Editor,
     greeted: bool,
 }
 
-impl Human {
+impl Terminal {
     /// Serves a client to its end. With `focus` it is greeted when the keyboard first comes to it, else at once.
     ///
     /// # Errors
@@ -84,12 +86,13 @@ impl Human {
         focus: Option<&Focus>,
     ) -> io::Result<()> {
         let greeting = format!("{} monitor - type 'help' for more information\r\n", context.config.program);
-        let session = Arc::new(Self { outbox: Arc::clone(outbox), greeting, terminal: Mutex::default() });
+        let session = Arc::new(Self { outbox: Arc::clone(outbox), greeting, typing: Mutex::default() });
         match focus {
             Some(focus) => focus.attach(&session),
             None => session.show(),
         }
         outbox.start_writer(&format!("{name}/out"))?;
+        let client = Client::new(&context.commands);
         let mut buffer = vec![0; READ];
         while let Some(bytes) = read(connection, outbox, &mut buffer) {
             if !outbox.begin() {
@@ -98,7 +101,7 @@ impl Human {
             let more = bytes.iter().all(|&byte| {
                 let room = outbox.wait_for_room();
                 if room {
-                    session.byte(context, byte);
+                    session.byte(context, &client, byte);
                 }
                 room
             });
@@ -111,8 +114,8 @@ impl Human {
         Ok(())
     }
 
-    fn terminal(&self) -> MutexGuard<'_, Terminal> {
-        self.terminal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn typing(&self) -> MutexGuard<'_, Typing> {
+        self.typing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows the greeting the first time, and prompt and line always; nothing to a terminal that does not keep up, as
@@ -121,31 +124,31 @@ impl Human {
         if self.outbox.is_behind() {
             return;
         }
-        let mut terminal = self.terminal();
-        let mut out = if terminal.greeted { "\r\n".to_owned() } else { self.greeting.clone() };
-        terminal.greeted = true;
+        let mut typing = self.typing();
+        let mut out = if typing.greeted { "\r\n".to_owned() } else { self.greeting.clone() };
+        typing.greeted = true;
         out.push_str(PROMPT);
-        terminal.editor.redraw(&mut out);
+        typing.editor.redraw(&mut out);
         self.outbox.send(&out);
     }
 
     /// Takes in a byte, and runs the line that it completes.
-    fn byte(&self, context: &Context, byte: u8) {
-        let mut terminal = self.terminal();
+    fn byte(&self, context: &Context, client: &Client, byte: u8) {
+        let mut typing = self.typing();
         let mut out = String::new();
-        let action = terminal.editor.feed(byte, &mut out);
+        let action = typing.editor.feed(byte, &mut out);
         match action {
             None => {}
-            Some(Action::Complete) => show_completion(&mut terminal.editor, &mut out),
+            Some(Action::Complete) => show_completion(&mut typing.editor, &mut out),
             Some(Action::Redraw) => {
                 out.push_str(PROMPT);
-                terminal.editor.redraw(&mut out);
+                typing.editor.redraw(&mut out);
             }
             Some(Action::Line(line)) => {
-                let history = terminal.editor.history();
-                drop(terminal);
+                let history = typing.editor.history();
+                drop(typing);
                 self.outbox.reply(&out, false);
-                self.line(context, &history, &line);
+                self.line(context, client, &history, &line);
                 return;
             }
         }
@@ -154,9 +157,10 @@ impl Human {
         }
     }
 
-    fn line(&self, context: &Context, history: &[String], line: &str) {
+    fn line(&self, context: &Context, client: &Client, history: &[String], line: &str) {
         let status = context.engine().status();
-        let mut text = run_line(context, &status, 0, history, line);
+        let env = Env { context, status: &status, client };
+        let mut text = run_line(&env, 0, history, line);
         text.push_str(PROMPT);
         self.outbox.reply(&text, false);
     }

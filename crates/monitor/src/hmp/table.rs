@@ -1,11 +1,16 @@
-//! The commands of the human monitor. Parsing, completion and `help` all read this table.
+//! The human forms of the commands, as one table that parsing, completion and `help` read.
 
-use super::{Env, HmpError, commands};
+use std::sync::LazyLock;
 
-/// A command.
-pub(crate) struct Entry {
+use super::{HmpError, Screen};
+use crate::commands::{self, Command};
+
+/// A command as people know it.
+pub(crate) struct Human {
     /// Its name, and others that mean the same.
     pub(crate) names: &'static [&'static str],
+    /// The command that it is a sub-command of, if any.
+    pub(crate) parent: Option<&'static str>,
     /// Its arguments, for `help`.
     pub(crate) params: &'static str,
     /// What it does.
@@ -33,12 +38,39 @@ pub(crate) enum Words {
 #[derive(Clone, Copy)]
 pub(crate) enum Run {
     /// This.
-    Command(fn(&mut Env<'_>, &[&str]) -> Result<(), HmpError>),
+    Command(HumanFn),
     /// What its sub-command does; alone it lists them.
-    Table(&'static [Entry]),
+    Table,
 }
 
-impl Entry {
+/// Runs a command with the words that follow its name.
+pub(crate) type HumanFn = fn(&mut Screen<'_>, &[&str]) -> Result<(), HmpError>;
+
+impl Human {
+    /// A command without words.
+    pub(crate) const fn new(names: &'static [&'static str], help: &'static str, run: HumanFn) -> Self {
+        Self { names, parent: None, params: "", help, words: Words::None, run: Run::Command(run) }
+    }
+
+    /// A command that sub-commands belong to.
+    pub(crate) const fn table(
+        names: &'static [&'static str],
+        help: &'static str,
+        params: &'static str,
+    ) -> Self {
+        Self { names, parent: None, params, help, words: Words::None, run: Run::Table }
+    }
+
+    /// A sub-command of `info` without words.
+    pub(crate) const fn info(names: &'static [&'static str], help: &'static str, run: HumanFn) -> Self {
+        Self { parent: Some("info"), ..Self::new(names, help, run) }
+    }
+
+    /// The same command with words, which `help` shows as `params`.
+    pub(crate) const fn words(self, params: &'static str, words: Words) -> Self {
+        Self { params, words, ..self }
+    }
+
     /// Whether it goes by this name.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.names.contains(&name)
@@ -48,72 +80,40 @@ impl Entry {
     pub(crate) fn names(&self) -> String {
         self.names.join("|")
     }
+
+    /// Its name with that of its parent: `info status`.
+    pub(crate) fn full_name(&self) -> String {
+        let name = self.names.first().copied().unwrap_or_default();
+        self.parent.map_or_else(|| name.to_owned(), |parent| format!("{parent} {name}"))
+    }
 }
 
-/// The command of that name.
-pub(crate) fn find(table: &'static [Entry], name: &str) -> Option<&'static Entry> {
-    table.iter().find(|entry| entry.is(name))
+/// A line of the table: the human form, and the command that it is a form of.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) human: &'static Human,
+    pub(crate) command: &'static Command,
 }
 
-const fn plain(
-    names: &'static [&'static str],
-    help: &'static str,
-    run: fn(&mut Env<'_>, &[&str]) -> Result<(), HmpError>,
-) -> Entry {
-    Entry { names, params: "", help, words: Words::None, run: Run::Command(run) }
+/// Every command that has a human form, by name.
+static TABLE: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    let entry = |command: &'static Command| command.human.as_ref().map(|human| Entry { human, command });
+    let mut table: Vec<Entry> = commands::all().filter_map(entry).collect();
+    table.sort_unstable_by_key(|entry| entry.human.names);
+    table
+});
+
+/// The commands without a parent, or the sub-commands of `parent`, by name.
+pub(crate) fn commands(parent: Option<&Human>) -> impl Iterator<Item = Entry> {
+    let belongs = move |human: &Human| match (parent, human.parent) {
+        (Some(parent), Some(name)) => parent.is(name),
+        (None, None) => true,
+        _ => false,
+    };
+    TABLE.iter().copied().filter(move |entry| belongs(entry.human))
 }
 
-/// The actions of an expired watchdog.
-pub(crate) const WATCHDOG: &[&str] =
-    &["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"];
-
-/// Every command, by name.
-pub(crate) const COMMANDS: &[Entry] = &[
-    plain(&["cont", "c"], "let the machine go on", commands::cont),
-    Entry {
-        names: &["help", "?"],
-        params: "[cmd]",
-        help: "list the commands, or say what one does",
-        words: Words::Commands,
-        run: Run::Command(commands::help),
-    },
-    Entry {
-        names: &["info"],
-        params: "[subcommand]",
-        help: "show something about the machine",
-        words: Words::None,
-        run: Run::Table(INFO),
-    },
-    plain(&["nmi"], "send a non-maskable interrupt to CPU 0", commands::nmi),
-    plain(&["quit", "q"], "end the machine and the program", commands::quit),
-    plain(&["stop", "s"], "stop the machine", commands::stop),
-    plain(&["system_powerdown"], "press the power button", commands::system_powerdown),
-    plain(&["system_reset"], "reset the machine", commands::system_reset),
-    plain(&["system_wakeup"], "wake the guest from suspend", commands::system_wakeup),
-    Entry {
-        names: &["watchdog_action"],
-        params: "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
-        help: "say what an expired watchdog does",
-        words: Words::One(WATCHDOG),
-        run: Run::Command(commands::watchdog_action),
-    },
-];
-
-/// The sub-commands of `info`.
-pub(crate) const INFO: &[Entry] = &[
-    plain(&["chardev"], "show the character devices", commands::info_chardev),
-    plain(&["cpus"], "show the CPUs and their threads", commands::info_cpus),
-    plain(&["history"], "show the lines typed before", commands::info_history),
-    plain(&["kvm"], "show whether KVM is used", commands::info_kvm),
-    plain(&["name"], "show the name of the machine", commands::info_name),
-    Entry {
-        names: &["registers"],
-        params: "[-a|vcpu]",
-        help: "show the registers of a CPU (-a: of all)",
-        words: Words::Optional(&["-a"]),
-        run: Run::Command(commands::info_registers),
-    },
-    plain(&["status"], "show the state of the machine", commands::info_status),
-    plain(&["uuid"], "show the identity of the machine", commands::info_uuid),
-    plain(&["version"], "show the version of QEMU that is spoken, and the program's", commands::info_version),
-];
+/// The command of that name without a parent, or of `parent`.
+pub(crate) fn find(parent: Option<&Human>, name: &str) -> Option<Entry> {
+    commands(parent).find(|entry| entry.human.is(name))
+}

@@ -12,8 +12,8 @@ use backends::stream::StreamSource;
 use backends::{CharKind, CharSpec, FdSets, SocketAddress, SocketSpec};
 use clock::{GuestClock, ShiftedClock, TimerQueue};
 use engine::{Builder, Engine, EngineConfig};
+use monitor::ChardevInfo;
 use monitor::{Config, Monitors, TestClock};
-use qmp::types::ChardevInfo;
 use runstate::{Actions, GuestRequest, Lifecycle, ManagementRequest, Sleep};
 use vmcore::testing::{FakeMachine, Script, Step};
 
@@ -137,6 +137,15 @@ impl Client {
         let mut line = String::new();
         assert_ne!(self.reader.read_line(&mut line).unwrap(), 0, "the connection has ended");
         line.strip_suffix("\r\n").expect("lines end with CR LF").to_owned()
+    }
+
+    /// The next line as it came, without its end; nothing at the end of the connection.
+    pub fn raw_or_end(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line).unwrap() {
+            0 => None,
+            _ => Some(line.strip_suffix("\r\n").expect("lines end with CR LF").to_owned()),
+        }
     }
 
     /// The next line with its time stamp left out: `EVENT`, `EVENT data` or the reply.

@@ -1,21 +1,33 @@
 //! Texts as recorded from QEMU 10.0, for commands that we do not have (yet) as well.
 
 use super::*;
-use crate::schema::{AlternateDef, EnumDef, VariantsDef, arg, opt};
+use crate::schema::{self, AlternateDef, EnumDef, VariantsDef};
 use serde_json::json;
 
-static CAPABILITY: EnumDef = EnumDef { name: "MigrationCapability", values: &["events", "return-path"] };
+const fn arg(name: &'static str, ty: Type) -> ArgDef {
+    schema::arg(name, ty, "")
+}
+
+const fn opt(name: &'static str, ty: Type) -> ArgDef {
+    schema::opt(name, ty, "")
+}
+
+static CAPABILITY: EnumDef =
+    EnumDef { name: "MigrationCapability", doc: "", values: &["events", "return-path"], value_docs: &[] };
 static STATUS: ObjectDef = ObjectDef {
     name: "MigrationCapabilityStatus",
+    doc: "",
     members: &[arg("capability", Type::Enum(&CAPABILITY)), arg("state", Type::Bool)],
     variants: None,
 };
 static SET_CAPABILITIES: &[ArgDef] = &[arg("capabilities", Type::Array(&Type::Object(&STATUS)))];
 
-static FILE: ObjectDef = ObjectDef { name: "File", members: &[arg("filename", Type::Str)], variants: None };
-static DRIVER: EnumDef = EnumDef { name: "Driver", values: &["file", "null"] };
+static FILE: ObjectDef =
+    ObjectDef { name: "File", doc: "", members: &[arg("filename", Type::Str)], variants: None };
+static DRIVER: EnumDef = EnumDef { name: "Driver", doc: "", values: &["file", "null"], value_docs: &[] };
 static BLOCK: ObjectDef = ObjectDef {
     name: "Block",
+    doc: "",
     members: &[arg("driver", Type::Enum(&DRIVER)), opt("read-only", Type::Bool)],
     variants: Some(VariantsDef { tag: "driver", cases: &[("file", &FILE)] }),
 };

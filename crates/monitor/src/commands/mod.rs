@@ -1,0 +1,195 @@
+//! Every command, each defined in one place in all its forms.
+//!
+//! A [`Command`] says what QMP knows of it (name, purpose, arguments, return type, whether it may run out of band, and what
+//! runs it) and, where people have a use for it, its human form (names, words, help, and what runs that). Everything else
+//! follows from these definitions: the parser and its checks, `query-commands`, `query-qmp-schema`, the lists and the
+//! completion of the human monitor, and `docs/qmp-reference.md`.
+//!
+//! ```text
+//!  commands/SUBJECT.rs   types, COMMANDS, what runs them
+//!        │
+//!  SUBJECTS ──► CommandSet (QMP)    ──► checks, query-commands, query-qmp-schema
+//!        ├────► hmp::table (people) ──► parsing, help, completion
+//!        └────► reference           ──► docs/qmp-reference.md
+//! ```
+//!
+//! A new command is an entry in the `COMMANDS` of its subject; a new subject is a file here and a line in [`SUBJECTS`].
+
+mod actions;
+mod chardev;
+mod control;
+mod cpus;
+mod human;
+mod identity;
+mod introspection;
+mod machine;
+mod test_clock;
+
+pub(crate) use actions::WatchdogAction;
+pub use chardev::ChardevInfo;
+pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
+pub use machine::MachineInfo;
+
+use engine::{Engine, ManageError, Status};
+use qmp::schema::CommandDef;
+use qmp::{Args, CommandSet, QmpError};
+use runstate::ManagementRequest;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::context::{Config, Context};
+use crate::events;
+use crate::hmp::Human;
+
+/// Every subject: what the reference calls it, and its commands. The order is that of `query-commands`.
+pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
+    ("What there is to ask", introspection::COMMANDS),
+    ("State and control", control::COMMANDS),
+    ("Actions", actions::COMMANDS),
+    ("The machine", machine::COMMANDS),
+    ("CPUs", cpus::COMMANDS),
+    ("Identity", identity::COMMANDS),
+    ("Character devices", chardev::COMMANDS),
+    ("The human monitor", human::COMMANDS),
+    ("Tests", test_clock::COMMANDS),
+];
+
+/// A command: at least one of its two forms.
+pub(crate) struct Command {
+    /// Its form in QMP.
+    pub(crate) qmp: Option<Qmp>,
+    /// Its form in the human monitor.
+    pub(crate) human: Option<Human>,
+}
+
+/// A command as programs know it.
+pub(crate) struct Qmp {
+    /// Name, arguments, return type.
+    pub(crate) def: CommandDef,
+    /// What runs it.
+    pub(crate) run: fn(&Env<'_>, &Args) -> Result<Value, QmpError>,
+    /// Whether, with these arguments, it looks at nothing but [`Env::status`]. Such a query is answered on the connection's
+    /// thread in agreement with the events that the client has been sent, and may be run again for that.
+    pub(crate) is_lifecycle_query: fn(&Args) -> bool,
+    /// Whether a program of this configuration has it.
+    pub(crate) exists: fn(&Config) -> bool,
+}
+
+/// What a command may look at and use.
+pub(crate) struct Env<'a> {
+    /// The program.
+    pub(crate) context: &'a Context,
+    /// What the client knows of the machine: the status that goes with the events that it has been sent.
+    pub(crate) status: &'a Status,
+    /// The connection that asks.
+    pub(crate) client: &'a Client,
+}
+
+impl Env<'_> {
+    pub(crate) fn config(&self) -> &Config {
+        &self.context.config
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.context.engine()
+    }
+
+    /// Asks something of the machine's life.
+    pub(crate) fn manage(&self, request: ManagementRequest) -> Result<(), QmpError> {
+        self.engine().manage(request).map_err(refused)
+    }
+}
+
+/// A refusal's own words are what clients see (`spec/run-state.md` section 3).
+pub(crate) fn refused(error: ManageError) -> QmpError {
+    QmpError::generic(error.to_string())
+}
+
+impl Command {
+    /// See `command!`, which ties the return type to what runs the command.
+    pub(crate) const fn of_qmp(def: CommandDef, run: fn(&Env<'_>, &Args) -> Result<Value, QmpError>) -> Self {
+        let qmp = Qmp { def, run, is_lifecycle_query: |_| false, exists: |_| true };
+        Self { qmp: Some(qmp), human: None }
+    }
+
+    /// A command of the human monitor alone.
+    pub(crate) const fn of_human(human: Human) -> Self {
+        Self { qmp: None, human: Some(human) }
+    }
+
+    /// The same command, with a form for people.
+    pub(crate) const fn human(self, human: Human) -> Self {
+        Self { human: Some(human), ..self }
+    }
+
+    /// The same command, which looks at nothing but the status when `when` is true for its arguments.
+    pub(crate) const fn lifecycle_query(mut self, when: fn(&Args) -> bool) -> Self {
+        if let Some(qmp) = &mut self.qmp {
+            qmp.is_lifecycle_query = when;
+        }
+        self
+    }
+
+    /// The same command, which only some configurations have.
+    pub(crate) const fn exists(mut self, when: fn(&Config) -> bool) -> Self {
+        if let Some(qmp) = &mut self.qmp {
+            qmp.exists = when;
+        }
+        self
+    }
+}
+
+/// Always: for [`Command::lifecycle_query`].
+pub(crate) fn always(_: &Args) -> bool {
+    true
+}
+
+/// Defines a command of QMP:
+///
+/// ```text
+/// command! {
+///     /// Purpose.
+///     "name" [arg("path", Type::Str, "Where to."), opt("append", Type::Bool, "Whether to append.")] -> Return = function
+/// }
+/// ```
+///
+/// `function` takes `&Env` and `&Args`, which have been checked, and gives `Result<Return, QmpError>`. Before the name may
+/// stand `oob`: then `exec-oob` may run it, on the connection's thread ahead of what waits.
+macro_rules! command {
+    ($(#[doc = $doc:literal])+ oob $name:literal $($rest:tt)*) => {
+        $crate::commands::command!(@ true, concat!($($doc),+), $name $($rest)*)
+    };
+    ($(#[doc = $doc:literal])+ $name:literal $($rest:tt)*) => {
+        $crate::commands::command!(@ false, concat!($($doc),+), $name $($rest)*)
+    };
+    (@ $oob:literal, $doc:expr, $name:literal [$($arg:expr),* $(,)?] -> $ret:ty = $run:expr) => {{
+        const ARGS: &[::qmp::schema::ArgDef] = &[$($arg),*];
+        const DEF: ::qmp::schema::CommandDef = ::qmp::schema::CommandDef {
+            name: $name,
+            doc: $doc.trim_ascii(),
+            args: ARGS,
+            returns: <$ret as ::qmp::schema::Qapi>::TYPE,
+            allow_oob: $oob,
+        };
+        $crate::commands::Command::of_qmp(DEF, |env, args| {
+            let result: Result<$ret, ::qmp::QmpError> = $run(env, args);
+            result.map(|value| ::qmp::schema::Qapi::to_value(&value))
+        })
+    }};
+}
+
+pub(crate) use command;
+
+/// Every command, in the order of the subjects.
+pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
+    SUBJECTS.iter().flat_map(|(_, commands)| commands.iter())
+}
+
+/// The commands that a program of this configuration offers by QMP.
+pub(crate) fn offered(config: &Config) -> CommandSet<&'static Qmp> {
+    let commands = all().filter_map(|command| command.qmp.as_ref()).filter(|qmp| (qmp.exists)(config));
+    CommandSet::new(commands.map(|qmp| (&qmp.def, qmp)), events::ALL.iter().copied())
+}
+
+#[cfg(test)]
+mod tests;

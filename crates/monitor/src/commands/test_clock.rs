@@ -1,0 +1,45 @@
+//! The host's clocks, moved by tests.
+
+use qmp::schema::{Type, opt};
+use qmp::{Args, QmpError};
+
+use super::{Command, Env, command};
+use crate::context::TestClock;
+
+pub(super) static COMMANDS: &[Command] = &[command! {
+    /// Moves the host's clocks as the machine sees them; only with `-x-test-clock`. When it returns, every timer that is
+    /// now due has fired.
+    "x-test-clock-advance" [
+        opt("monotonic-ns", Type::Int, "By how many nanoseconds the monotonic clock goes on."),
+        opt("realtime-ns", Type::Int, "By how many nanoseconds the wall clock is moved, back if negative."),
+    ] -> () = advance
+}
+.exists(|config| config.test_clock.is_some())];
+
+/// Lets time pass on the host's clocks as the machine sees them. When it returns, every timer that is now due has fired
+/// (if the machine's present mode lets it), and what those timers posted to the machine thread has been handled, with its
+/// events queued. What goes by way of a hart, an interrupt's handler for instance, is under way.
+fn advance(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
+    let Some(TestClock { clock, timers }) = &env.config().test_clock else {
+        return Err(QmpError::command_not_found("x-test-clock-advance"));
+    };
+    let monotonic = args.opt_i64("monotonic-ns").unwrap_or(0);
+    let realtime = args.opt_i64("realtime-ns").unwrap_or(0);
+    let Ok(forward) = u64::try_from(monotonic) else {
+        return Err(QmpError::expects("monotonic-ns", "a time that does not go back"));
+    };
+    if monotonic == realtime {
+        clock.advance(forward);
+    } else {
+        if monotonic != 0 {
+            clock.advance_monotonic(forward);
+        }
+        if realtime != 0 {
+            clock.step_realtime(realtime);
+        }
+    }
+    timers.run_due();
+    // Asked of a hart that does not exist it only takes its turn behind what the timers posted.
+    let _ = env.engine().describe_hart(u32::MAX);
+    Ok(())
+}

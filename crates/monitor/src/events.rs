@@ -1,0 +1,228 @@
+//! Every event that is sent, defined once, and how the machine's become the protocol's.
+//!
+//! A new event is a line of `events!` and, when the machine is what tells of it, an arm of [`of_machine`].
+
+use engine::TimedEvent;
+use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Type};
+use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
+
+use crate::commands::WatchdogAction;
+
+qapi_enum! {
+    /// Why the machine is reset or shut down. Those from `GuestShutdown` on come from the guest.
+    ShutdownCause {
+        /// No cause.
+        None = "none",
+        /// A fault of the host.
+        HostError = "host-error",
+        /// The command `quit`.
+        HostQmpQuit = "host-qmp-quit",
+        /// The command `system_reset`.
+        HostQmpSystemReset = "host-qmp-system-reset",
+        /// A signal to the process.
+        HostSignal = "host-signal",
+        /// The user interface.
+        HostUi = "host-ui",
+        /// The guest has shut down.
+        GuestShutdown = "guest-shutdown",
+        /// The guest has reset itself.
+        GuestReset = "guest-reset",
+        /// The guest has panicked.
+        GuestPanic = "guest-panic",
+        /// A part of the machine is reset.
+        SubsystemReset = "subsystem-reset",
+        /// A snapshot is loaded.
+        SnapshotLoad = "snapshot-load",
+    }
+}
+
+impl ShutdownCause {
+    /// Whether the cause lies in the guest: the `guest` member of SHUTDOWN and RESET.
+    pub fn is_guest(self) -> bool {
+        self as u8 >= Self::GuestShutdown as u8
+    }
+}
+
+qapi_enum! {
+    /// What was done about a panic of the guest.
+    GuestPanicAction {
+        /// The machine was stopped.
+        Pause = "pause",
+        /// It is shut down.
+        Poweroff = "poweroff",
+        /// It runs on.
+        Run = "run",
+    }
+}
+
+qapi_struct! {
+    /// The data of SHUTDOWN and RESET.
+    ShutdownInfo {
+        /// Whether the guest asked for it.
+        guest: bool = "guest",
+        /// Why.
+        reason: ShutdownCause = "reason",
+    }
+}
+
+qapi_struct! {
+    /// The data of WATCHDOG.
+    WatchdogInfo {
+        /// What is done.
+        action: WatchdogAction = "action",
+    }
+}
+
+qapi_struct! {
+    /// The data of GUEST_PANICKED.
+    GuestPanicInfo {
+        /// What was done.
+        action: GuestPanicAction = "action",
+    }
+}
+
+/// The members of an event's data, taken from its Rust type.
+const fn members(ty: Type) -> &'static [ArgDef] {
+    match ty {
+        Type::Object(ObjectDef { members, .. }) => members,
+        _ => &[],
+    }
+}
+
+/// `NAME (type of the data) throttled or not`.
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $name:ident ($data:ty) $throttled:literal;)*) => {
+        $($(#[doc = $doc])+
+        pub(crate) static $name: EventDef = EventDef {
+            name: stringify!($name),
+            doc: concat!($($doc),+).trim_ascii(),
+            data: members(<$data>::TYPE),
+            throttled: $throttled,
+        };)*
+
+        /// Every event.
+        pub(crate) static ALL: &[&EventDef] = &[$(&$name),*];
+    };
+}
+
+events! {
+    /// The machine has stopped.
+    STOP (()) false;
+    /// The machine goes on; a guest that slept sleeps on.
+    RESUME (()) false;
+    /// The guest is suspended to RAM.
+    SUSPEND (()) false;
+    /// The guest has woken.
+    WAKEUP (()) false;
+    /// The machine was reset.
+    RESET (ShutdownInfo) false;
+    /// The machine shuts down.
+    SHUTDOWN (ShutdownInfo) false;
+    /// The power button was pressed.
+    POWERDOWN (()) false;
+    /// The guest has panicked.
+    GUEST_PANICKED (GuestPanicInfo) false;
+    /// The watchdog has expired.
+    WATCHDOG (WatchdogInfo) true;
+}
+
+/// The line that tells of an event, the same for every monitor; `None` for those of devices and jobs that the protocol
+/// does not define yet.
+pub(crate) fn line(event: &TimedEvent) -> Option<String> {
+    let when = Timestamp {
+        seconds: i64::try_from(event.at.as_secs()).unwrap_or(i64::MAX),
+        microseconds: event.at.subsec_micros(),
+    };
+    Some(of_machine(&event.event)?.render(when))
+}
+
+fn of_machine(event: &runstate::Event) -> Option<Event> {
+    use runstate::Event as Machine;
+    Some(match event {
+        Machine::Stop => Event::plain(&STOP),
+        Machine::Resume => Event::plain(&RESUME),
+        Machine::Suspend => Event::plain(&SUSPEND),
+        Machine::Wakeup => Event::plain(&WAKEUP),
+        Machine::Reset { reason, .. } => Event::with(&RESET, &ShutdownInfo::new(reason.as_str())?),
+        Machine::Shutdown { reason, .. } => Event::with(&SHUTDOWN, &ShutdownInfo::new(reason.as_str())?),
+        Machine::Powerdown => Event::plain(&POWERDOWN),
+        Machine::Watchdog { action } => {
+            Event::with(&WATCHDOG, &WatchdogInfo { action: same_name(action.as_str())? })
+        }
+        Machine::GuestPanicked { action } => {
+            Event::with(&GUEST_PANICKED, &GuestPanicInfo { action: same_name(action.as_str())? })
+        }
+        Machine::GuestCrashloaded { .. }
+        | Machine::GuestPvshutdown
+        | Machine::BlockIoError { .. }
+        | Machine::Migration { .. }
+        | Machine::DumpCompleted { .. } => return None,
+    })
+}
+
+impl ShutdownInfo {
+    /// Whether the guest asked follows from the cause.
+    fn new(reason: &str) -> Option<Self> {
+        let reason: ShutdownCause = same_name(reason)?;
+        Some(Self { guest: reason.is_guest(), reason })
+    }
+}
+
+/// The protocol's value of that name. Both sides list the same names, which the tests hold.
+fn same_name<E: QapiEnum>(name: &str) -> Option<E> {
+    E::from_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runstate::Event as Machine;
+    use std::time::Duration;
+
+    #[test]
+    fn every_cause_and_action_has_its_event() {
+        for cause in ShutdownCause::ALL {
+            // The names of the protocol are those that a lifecycle is saved with.
+            let reason: runstate::ShutdownCause = serde_json::from_value(cause.name().into()).unwrap();
+            for event in [Machine::reset(reason), Machine::shutdown(reason)] {
+                let wire = of_machine(&event).unwrap();
+                let data = wire.data().unwrap();
+                assert_eq!((wire.def().name, data["reason"].as_str()), (event.name(), Some(reason.as_str())));
+                assert_eq!(data["guest"].as_bool(), Some(reason.is_guest()));
+            }
+        }
+        for &action in runstate::WatchdogAction::ALL {
+            let wire = of_machine(&Machine::Watchdog { action }).unwrap();
+            assert_eq!(wire.data().unwrap()["action"].as_str(), Some(action.as_str()));
+        }
+        use runstate::PanicOutcome;
+        for action in [PanicOutcome::Pause, PanicOutcome::Poweroff, PanicOutcome::Run] {
+            let wire = of_machine(&Machine::GuestPanicked { action }).unwrap();
+            assert_eq!(wire.data().unwrap()["action"].as_str(), Some(action.as_str()));
+        }
+        for event in [Machine::Stop, Machine::Resume, Machine::Suspend, Machine::Wakeup, Machine::Powerdown] {
+            let wire = of_machine(&event).unwrap();
+            assert_eq!((wire.def().name, wire.data()), (event.name(), None));
+        }
+    }
+
+    #[test]
+    fn causes_have_qemus_order() {
+        let names: Vec<&str> = ShutdownCause::ALL.iter().map(|cause| cause.name()).collect();
+        assert_eq!(names[2], "host-qmp-quit");
+        let guest: Vec<&str> =
+            ShutdownCause::ALL.iter().filter(|cause| cause.is_guest()).map(|cause| cause.name()).collect();
+        assert_eq!(
+            guest,
+            ["guest-shutdown", "guest-reset", "guest-panic", "subsystem-reset", "snapshot-load"]
+        );
+    }
+
+    #[test]
+    fn stamps_are_seconds_and_microseconds() {
+        let event = TimedEvent { event: Machine::Stop, at: Duration::new(1_795_396_495, 751_023_999) };
+        let text =
+            "{\"timestamp\": {\"seconds\": 1795396495, \"microseconds\": 751023}, \"event\": \"STOP\"}\r\n";
+        assert_eq!(line(&event).unwrap(), text);
+    }
+}
