@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use clock::{CountedSource, GuestClock, HostClock, RtcOptions, TimerQueue};
 use devices::SerialPort;
-use devices::virtio::EntropySource;
+use devices::virtio::{EntropySource, VirtioDevice};
 use ram::RamError;
 use vmcore::{BusError, DevicePort};
 
 use crate::image::{ImageError, ImageSource};
+use crate::map;
 
 /// The most harts that a machine may have, as in QEMU's `virt`.
 pub const MAX_HARTS: u32 = 512;
@@ -41,8 +42,8 @@ pub struct BoardConfig {
     pub sun_rtc: bool,
     /// Whether the built-in SBI offers suspend to RAM.
     pub suspend: bool,
-    /// Whether an entropy device is in virtio slot 0.
-    pub virtio_rng: bool,
+    /// What is plugged into each virtio slot, from slot 0 on, [`map::VIRTIO_SLOTS`](crate::map::VIRTIO_SLOTS) at most.
+    pub virtio: Vec<Option<Box<dyn VirtioDevice>>>,
     /// The guest clock.
     pub clock: Arc<GuestClock>,
     /// The machine's timers, on that clock.
@@ -53,7 +54,7 @@ pub struct BoardConfig {
     pub port: Arc<dyn DevicePort>,
     /// Back ends of the serial ports. There is one port; without a back end it leads nowhere.
     pub serial: Vec<Arc<dyn SerialPort>>,
-    /// For the entropy device and the seed in the device tree.
+    /// For the seed in the device tree.
     pub entropy: Arc<dyn EntropySource>,
 }
 
@@ -69,6 +70,9 @@ pub enum BoardError {
     /// More serial back ends than ports.
     #[error("{0} serial ports were asked for, this machine has 1")]
     Serial(usize),
+    /// More virtio devices than slots.
+    #[error("{0} virtio devices were asked for, this machine has slots for {slots}", slots = map::VIRTIO_SLOTS)]
+    Virtio(usize),
     /// There is nothing to start.
     #[error("there is neither a kernel nor firmware to start")]
     NothingToStart,

@@ -67,7 +67,7 @@ pub struct Board {
 impl Board {
     /// Builds the machine and its harts. Nothing executes yet, and guest memory is empty until
     /// [`Machine::place_images`].
-    pub fn build(config: BoardConfig) -> Result<(Arc<Self>, Vcpus), BoardError> {
+    pub fn build(mut config: BoardConfig) -> Result<(Arc<Self>, Vcpus), BoardError> {
         check(&config)?;
         let ram = Arc::new(Ram::new(map::RAM_BASE, config.ram_size)?);
         let description = Description {
@@ -80,7 +80,8 @@ impl Board {
         let user_tree = read_user_tree(&config)?;
         let layout = plan(&config, &description, user_tree.as_deref())?;
         let harts = Harts::new(config.harts, &config.clock, &config.timers);
-        let wiring = Wiring::new(&config, &ram, &harts)?;
+        let virtio = std::mem::take(&mut config.virtio);
+        let wiring = Wiring::new(&config, virtio, &ram, &harts)?;
 
         let suspend = config.suspend && config.firmware.is_none();
         let console = Arc::new(UartConsole(Arc::clone(&wiring.uart)));
@@ -167,6 +168,9 @@ fn check(config: &BoardConfig) -> Result<(), BoardError> {
     }
     if config.serial.len() > 1 {
         return Err(BoardError::Serial(config.serial.len()));
+    }
+    if config.virtio.len() > map::VIRTIO_SLOTS as usize {
+        return Err(BoardError::Virtio(config.virtio.len()));
     }
     if config.kernel.is_none() && config.firmware.is_none() {
         return Err(BoardError::NothingToStart);

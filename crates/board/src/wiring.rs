@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clock::WallClock;
-use devices::virtio::{Entropy, MmioSlot, VirtioDevice};
+use devices::virtio::{MmioSlot, VirtioDevice};
 use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart};
 use ram::Ram;
 use runstate::WakeSource;
@@ -23,7 +23,12 @@ pub(crate) struct Wiring {
 }
 
 impl Wiring {
-    pub(crate) fn new(config: &BoardConfig, ram: &Arc<Ram>, harts: &Harts) -> Result<Self, BoardError> {
+    pub(crate) fn new(
+        config: &BoardConfig,
+        virtio: Vec<Option<Box<dyn VirtioDevice>>>,
+        ram: &Arc<Ram>,
+        harts: &Harts,
+    ) -> Result<Self, BoardError> {
         // rtc0 is what Linux takes its time from and wakes by; the D1's if there is one.
         let goldfish_number = u8::from(config.sun_rtc);
         let named = [
@@ -59,10 +64,9 @@ impl Wiring {
         let port = Arc::clone(&config.port);
         add(map::GOLDFISH_RTC, GoldfishRtc::new(&name, goldfish_number, clock, &config.timers, irq, port))?;
         add(map::UART, Arc::clone(&uart) as _)?;
-        for index in 0..map::VIRTIO_SLOTS {
+        let plugged = virtio.into_iter().chain(std::iter::repeat_with(|| None));
+        for (index, device) in (0..map::VIRTIO_SLOTS).zip(plugged) {
             let place = map::virtio(index);
-            let device = (config.virtio_rng && index == 0)
-                .then(|| Box::new(Entropy::new(Arc::clone(&config.entropy))) as Box<dyn VirtioDevice>);
             let name = format!("virtio-mmio{index}");
             add(place, Arc::new(MmioSlot::new(&name, line(place)?, Arc::clone(ram), device)))?;
         }

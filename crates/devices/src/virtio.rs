@@ -2,17 +2,30 @@
 //!
 //! [`MmioSlot`] is the transport and the [`Device`](vmcore::Device) that the board sees; what is plugged into it is a
 //! [`VirtioDevice`]. A slot may be empty.
+//!
+//! ```text
+//!   hart ──► MmioSlot ── notified, configuration ──► VirtioDevice ──► Transport: queues, interrupts
+//!   back end's thread ── Bell::ring ── rung ────────────┘
+//! ```
+//!
+//! Invariant: while the machine is held no device is given a [`Transport`], so nothing that the driver could see changes.
 
 mod entropy;
 mod mmio;
+mod transport;
 
 pub use entropy::{Entropy, EntropySource};
 pub use mmio::MmioSlot;
+pub use transport::{Bell, Chain, Transport};
 
-use ram::Memory;
-use virtio_queue::Queue;
+use vmcore::{LoadError, Section};
+
+/// Why a device cannot go on until its driver resets it.
+pub type Broken = virtio_queue::Error;
 
 /// A virtio device as its transport drives it. Called with the transport's lock held: it never blocks.
+///
+/// An error breaks the device: it is not called again until the driver resets it (section 2.1.1, `DEVICE_NEEDS_RESET`).
 pub trait VirtioDevice: Send {
     /// Device id, virtio specification section 5.
     fn device_id(&self) -> u32;
@@ -23,12 +36,35 @@ pub trait VirtioDevice: Send {
     /// Largest size of each queue in descriptors, each a power of two.
     fn queue_sizes(&self) -> &[u16];
 
-    /// The driver has put buffers into queue `index`, which is ready and inside RAM. Returns whether the driver is to be
-    /// interrupted. An error breaks the device until the driver resets it.
-    fn notified(
-        &mut self,
-        index: usize,
-        queue: &mut Queue,
-        memory: &Memory,
-    ) -> Result<bool, virtio_queue::Error>;
+    /// The device is in a slot. Called once, before everything else. A device that has something for its driver outside
+    /// of the driver's own accesses keeps the bell.
+    fn plugged(&mut self, bell: Bell);
+
+    /// The configuration space, little-endian, as far as the device has one; what is behind it reads as 0.
+    fn config(&self) -> &[u8];
+
+    /// Writes the configuration space at `offset`, one to four bytes. What cannot be written ignores it.
+    fn write_config(&mut self, offset: usize, bytes: &[u8]);
+
+    /// The driver has put buffers into queue `index`, which may be any that the device has.
+    fn notified(&mut self, index: usize, transport: &mut Transport<'_>) -> Result<(), Broken>;
+
+    /// The bell was rung, perhaps often since the last time. Called too when the driver has become ready, and when the
+    /// machine is live again; never while it is held or the driver is not ready.
+    fn rung(&mut self, transport: &mut Transport<'_>) -> Result<(), Broken>;
+
+    /// The driver or the machine has reset the device: what the driver asked for before has no effect that it could see.
+    fn reset(&mut self);
+
+    /// The machine is held from now on. Idempotent.
+    fn stop(&mut self);
+
+    /// The machine is live again. Idempotent; if the driver is ready, [`VirtioDevice::rung`] follows.
+    fn start(&mut self);
+
+    /// What has to be saved of the device apart from its transport.
+    fn save(&self) -> Section;
+
+    /// Replaces the state by a saved one, each value checked like guest input. A refusal leaves the device as it was.
+    fn load(&mut self, section: &Section) -> Result<(), LoadError>;
 }

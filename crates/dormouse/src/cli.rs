@@ -22,7 +22,7 @@ mod table;
 
 pub use error::CliError;
 pub use finish::MAX_CPUS;
-pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, RngSource};
+pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, RngSource, VirtioKind};
 
 use table::{Argument, OptionDef};
 

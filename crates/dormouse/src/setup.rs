@@ -7,13 +7,13 @@ use clock::{
     CountedSource, GuestClock, HostClock, IcountShift, RtcBase, ShiftedClock, SystemClock, TimerQueue,
 };
 use devices::SerialPort;
-use devices::virtio::EntropySource;
+use devices::virtio::{Entropy, EntropySource, VirtioDevice};
 use engine::{Builder, Engine, EngineConfig};
 use hart::Extensions;
 use runstate::{Config, Lifecycle};
 use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
 
-use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource};
+use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource, VirtioKind};
 use crate::host::{FileEntropy, HostEntropy, RepeatableEntropy};
 
 /// The guest that runs when none is given. Source and build script are in `guest/`.
@@ -101,13 +101,13 @@ pub(crate) fn board(
         local_offset_s: if options.rtc.base == RtcBase::Localtime { host_offset_s() } else { 0 },
         sun_rtc: options.machine.wakeup_rtc,
         suspend: options.machine.suspend,
-        virtio_rng: !options.rngs.is_empty(),
+        virtio: virtio(options)?,
         clock: Arc::clone(&clocks.guest),
         timers: Arc::clone(&clocks.timers),
         host: Arc::clone(&clocks.host),
         port: builder.port(),
         serial: serial.into_iter().collect(),
-        entropy: entropy(options)?,
+        entropy: entropy(options, &RngSource::Builtin)?,
     })?)
 }
 
@@ -149,17 +149,34 @@ fn extensions(options: &Options) -> Result<Extensions, SetupError> {
     Ok(extensions)
 }
 
-/// Where the entropy device and the device tree's seed come from. Counted time asks for runs that repeat.
-fn entropy(options: &Options) -> Result<Arc<dyn EntropySource>, SetupError> {
+/// The devices in the virtio slots, from slot 0 on.
+fn virtio(options: &Options) -> Result<Vec<Option<Box<dyn VirtioDevice>>>, SetupError> {
+    let mut slots: Vec<Option<Box<dyn VirtioDevice>>> = Vec::new();
+    for option in &options.virtio {
+        let device = match &option.kind {
+            VirtioKind::Rng(source) => Box::new(Entropy::new(entropy(options, source)?)),
+        };
+        if slots.len() <= option.slot {
+            slots.resize_with(option.slot + 1, || None);
+        }
+        if let Some(slot) = slots.get_mut(option.slot) {
+            *slot = Some(device);
+        }
+    }
+    Ok(slots)
+}
+
+/// Where an entropy device's bytes or the device tree's seed come from. Counted time asks for runs that repeat.
+fn entropy(options: &Options, source: &RngSource) -> Result<Arc<dyn EntropySource>, SetupError> {
     if options.icount.is_some() {
         return Ok(Arc::new(RepeatableEntropy::default()));
     }
-    match options.rngs.first() {
-        Some(RngSource::File(path)) => match FileEntropy::open(path) {
+    match source {
+        RngSource::File(path) => match FileEntropy::open(path) {
             Ok(source) => Ok(Arc::new(source)),
             Err(source) => Err(SetupError::Entropy { path: path.display().to_string(), source }),
         },
-        Some(RngSource::Builtin) | None => Ok(Arc::new(HostEntropy)),
+        RngSource::Builtin => Ok(Arc::new(HostEntropy)),
     }
 }
 

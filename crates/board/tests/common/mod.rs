@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use board::{Board, BoardConfig, BoardError, ImageSource, Vcpus};
 use clock::{GuestClock, HostClock, RtcOptions, TestClock, TimerQueue};
 use devices::SerialPort;
-use devices::virtio::EntropySource;
+use devices::virtio::{Entropy, EntropySource};
 use runstate::DeviceRequest;
 use vmcore::DevicePort;
 
@@ -101,7 +101,7 @@ impl Ground {
             local_offset_s: 0,
             sun_rtc: true,
             suspend: true,
-            virtio_rng: true,
+            virtio: vec![Some(Box::new(Entropy::new(Arc::new(Counting::default()))))],
             clock: Arc::clone(&self.clock),
             timers: Arc::clone(&self.timers),
             host: Arc::new(self.host.clone()),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ram::Memory;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::Bytes;
+use vmcore::{LoadError, Section};
 
-use super::VirtioDevice;
+use super::{Bell, Broken, Transport, VirtioDevice};
 
 /// Queue size in descriptors.
 const QUEUE: u16 = 8;
@@ -17,6 +17,10 @@ const QUEUE: u16 = 8;
 const BYTES_A_CHAIN: usize = 4096;
 /// Descriptors of one chain that are looked at.
 const DESCRIPTORS_A_CHAIN: usize = 64;
+
+/// Name and version of the saved state, which is empty.
+const SECTION: &str = "virtio-rng";
+const VERSION: u32 = 1;
 
 /// Where random bytes come from. Never blocks.
 pub trait EntropySource: Send + Sync {
@@ -64,16 +68,19 @@ impl VirtioDevice for Entropy {
         &[QUEUE]
     }
 
-    fn notified(
-        &mut self,
-        _index: usize,
-        queue: &mut Queue,
-        memory: &Memory,
-    ) -> Result<bool, virtio_queue::Error> {
-        let mut used = false;
+    fn plugged(&mut self, _bell: Bell) {}
+
+    fn config(&self) -> &[u8] {
+        &[]
+    }
+
+    fn write_config(&mut self, _offset: usize, _bytes: &[u8]) {}
+
+    fn notified(&mut self, index: usize, transport: &mut Transport<'_>) -> Result<(), Broken> {
+        let memory = transport.memory();
         // A driver that refills the queue meanwhile notifies again.
-        for _ in 0..queue.size() {
-            let Some(chain) = queue.iter(memory)?.next() else { break };
+        for _ in 0..QUEUE {
+            let Some(chain) = transport.pop(index)? else { break };
             let head = chain.head_index();
             let mut filled = 0;
             for descriptor in chain.take(DESCRIPTORS_A_CHAIN).filter(|buffer| buffer.is_write_only()) {
@@ -84,9 +91,27 @@ impl VirtioDevice for Entropy {
                     break;
                 }
             }
-            queue.add_used(memory, head, filled as u32)?;
-            used = true;
+            transport.add_used(index, head, filled as u32)?;
         }
-        Ok(used && queue.needs_notification(memory)?)
+        Ok(())
+    }
+
+    fn rung(&mut self, _transport: &mut Transport<'_>) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+
+    /// Nothing is in flight: the queue is served within the write that notifies.
+    fn stop(&mut self) {}
+
+    fn start(&mut self) {}
+
+    fn save(&self) -> Section {
+        Section::encode(SECTION, VERSION, &())
+    }
+
+    fn load(&mut self, section: &Section) -> Result<(), LoadError> {
+        section.decode(SECTION, VERSION)
     }
 }

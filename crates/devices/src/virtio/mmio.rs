@@ -3,7 +3,8 @@
 //! Invariants:
 //! * the line is high while an interrupt is not acknowledged;
 //! * a queue that the driver has set up wrongly never reaches the device: it needs a reset from then on (section 2.1.2);
-//! * a slot without a device answers device id 0 and nothing else (section 4.2.2.2).
+//! * a slot without a device answers device id 0 and nothing else (section 4.2.2.2);
+//! * a device that is broken, held or without a ready driver is not called but for the steps of the machine's life.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +18,7 @@ use virtio_bindings::virtio_mmio::*;
 use virtio_queue::{Queue, QueueState, QueueT};
 use vmcore::{AccessSize, Device, IrqLine, LoadError, Section};
 
-use super::VirtioDevice;
+use super::{Bell, Broken, Transport, VirtioDevice};
 use crate::lock;
 
 #[cfg(test)]
@@ -51,6 +52,15 @@ struct Registers {
     queue_sel: u32,
     interrupt_status: u32,
     status: u32,
+    config_generation: u32,
+}
+
+/// [`Section`], which has no encoding of its own.
+#[derive(Serialize, Deserialize)]
+struct SavedDevice {
+    name: String,
+    version: u32,
+    data: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,20 +68,27 @@ struct Saved {
     device_id: u32,
     registers: Registers,
     queues: Vec<SavedQueue>,
+    device: Option<SavedDevice>,
+}
+
+/// What the machine and the [`Bell`]s have of a slot.
+pub(super) struct Shared {
+    irq: IrqLine,
+    ram: Arc<Ram>,
+    inner: Mutex<Inner>,
 }
 
 struct Inner {
     device: Option<Box<dyn VirtioDevice>>,
     registers: Registers,
     queues: Vec<Queue>,
+    held: bool,
 }
 
 /// One slot of the transport. See the module's documentation.
 pub struct MmioSlot {
     name: String,
-    irq: IrqLine,
-    ram: Arc<Ram>,
-    inner: Mutex<Inner>,
+    shared: Arc<Shared>,
 }
 
 impl MmioSlot {
@@ -84,33 +101,68 @@ impl MmioSlot {
         let sizes = device.as_ref().map_or(&[][..], |device| device.queue_sizes());
         // A size that is no power of two is a mistake of the device's author; the driver then finds a queue fewer.
         let queues = sizes.iter().filter_map(|size| Queue::new(*size).ok()).collect();
-        let inner = Mutex::new(Inner { device, registers: Registers::default(), queues });
-        Self { name: name.to_owned(), irq, ram, inner }
+        let inner = Mutex::new(Inner { device, registers: Registers::default(), queues, held: false });
+        let shared = Arc::new(Shared { irq, ram, inner });
+        if let Some(device) = &mut lock(&shared.inner).device {
+            device.plugged(Bell::new(Arc::downgrade(&shared)));
+        }
+        Self { name: name.to_owned(), shared }
     }
+}
 
+impl Shared {
     fn drive(&self, inner: &Inner) {
         self.irq.set(inner.registers.interrupt_status != 0);
     }
 
-    fn notify(&self, inner: &mut Inner, index: u32) {
-        let status = inner.registers.status;
-        let live = status & VIRTIO_CONFIG_S_DRIVER_OK != 0 && status & VIRTIO_CONFIG_S_NEEDS_RESET == 0;
-        let index = index as usize;
-        let (Some(device), Some(queue), true) = (&mut inner.device, inner.queues.get_mut(index), live) else {
-            return;
-        };
-        if !queue.ready() {
+    /// The bell of the device was rung.
+    pub(super) fn rung(&self) {
+        let mut inner = lock(&self.inner);
+        self.serve(&mut inner, |device, transport| device.rung(transport));
+        self.drive(&inner);
+    }
+
+    /// Has the device work on its queues, if the driver and the machine let it.
+    fn serve(
+        &self,
+        inner: &mut Inner,
+        work: impl FnOnce(&mut dyn VirtioDevice, &mut Transport<'_>) -> Result<(), Broken>,
+    ) {
+        let Inner { device: Some(device), registers, queues, held: false } = inner else { return };
+        let status = &mut registers.status;
+        if *status & VIRTIO_CONFIG_S_DRIVER_OK == 0 || *status & VIRTIO_CONFIG_S_NEEDS_RESET != 0 {
             return;
         }
-        let memory = self.ram.memory();
-        let outcome = if queue.is_valid(memory) { device.notified(index, queue, memory).ok() } else { None };
-        match outcome {
-            Some(true) => inner.registers.interrupt_status |= VIRTIO_MMIO_INT_VRING,
-            Some(false) => {}
-            None => {
-                inner.registers.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-                inner.registers.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
-            }
+        let accepted = if *status & VIRTIO_CONFIG_S_FEATURES_OK != 0 { registers.driver_features } else { 0 };
+        let mut transport = Transport::new(queues, self.ram.memory(), accepted);
+        let outcome = work(&mut **device, &mut transport);
+        let (used, mut changed) = transport.outcome();
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a driver has broken its virtio device");
+            *status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+            changed = true;
+        }
+        if used {
+            registers.interrupt_status |= VIRTIO_MMIO_INT_VRING;
+        }
+        if changed {
+            registers.config_generation = registers.config_generation.wrapping_add(1);
+            registers.interrupt_status |= VIRTIO_MMIO_INT_CONFIG;
+        }
+    }
+
+    fn notify(&self, inner: &mut Inner, index: u32) {
+        let index = index as usize;
+        if index < inner.queues.len() {
+            self.serve(inner, |device, transport| device.notified(index, transport));
+        }
+    }
+
+    fn set_status(&self, inner: &mut Inner, value: u32) {
+        let before = inner.registers.status;
+        inner.set_status(value);
+        if !before & inner.registers.status & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
+            self.serve(inner, |device, transport| device.rung(transport));
         }
     }
 }
@@ -127,6 +179,9 @@ impl Inner {
     fn reset(&mut self) {
         self.registers = Registers::default();
         self.queues.iter_mut().for_each(Queue::reset);
+        if let Some(device) = &mut self.device {
+            device.reset();
+        }
     }
 
     fn selected(&self) -> Option<&Queue> {
@@ -145,13 +200,14 @@ impl Inner {
             VIRTIO_MMIO_QUEUE_READY => self.selected().map_or(0, |queue| u32::from(queue.ready())),
             VIRTIO_MMIO_INTERRUPT_STATUS => self.registers.interrupt_status,
             VIRTIO_MMIO_STATUS => self.registers.status,
+            VIRTIO_MMIO_CONFIG_GENERATION => self.registers.config_generation,
             // No shared memory regions: their length and address read as all ones (section 4.2.2).
             VIRTIO_MMIO_SHM_LEN_LOW..=VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
             _ => 0,
         }
     }
 
-    /// All but QueueNotify.
+    /// All but QueueNotify and Status.
     fn set_register(&mut self, offset: u32, value: u32) {
         match offset {
             VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.registers.device_features_sel = value,
@@ -159,7 +215,6 @@ impl Inner {
             VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.registers.driver_features_sel = value,
             VIRTIO_MMIO_QUEUE_SEL => self.registers.queue_sel = value,
             VIRTIO_MMIO_INTERRUPT_ACK => self.registers.interrupt_status &= !value,
-            VIRTIO_MMIO_STATUS => self.set_status(value),
             _ => self.set_queue_register(offset, value),
         }
     }
@@ -258,39 +313,66 @@ impl Device for MmioSlot {
         &self.name
     }
 
-    /// Registers take 32-bit accesses (section 4.2.2.2); others read 0.
+    /// Registers take 32-bit accesses (section 4.2.2.2), others read 0; the configuration space takes up to 32 bits.
     fn read(&self, offset: u64, size: AccessSize) -> u64 {
         let Ok(offset) = u32::try_from(offset) else { return 0 };
-        if size == AccessSize::Word { u64::from(lock(&self.inner).register(offset)) } else { 0 }
+        let inner = lock(&self.shared.inner);
+        match (offset.checked_sub(VIRTIO_MMIO_CONFIG), &inner.device) {
+            (None, _) if size == AccessSize::Word => u64::from(inner.register(offset)),
+            (Some(offset), Some(device)) if size != AccessSize::Double => {
+                let space = device.config().get(offset as usize..).unwrap_or_default();
+                let mut bytes = [0; 8];
+                bytes.iter_mut().zip(space).take(size.bytes() as usize).for_each(|(to, from)| *to = *from);
+                u64::from_le_bytes(bytes)
+            }
+            _ => 0,
+        }
     }
 
-    /// Registers take 32-bit accesses (section 4.2.2.2); others are ignored.
+    /// Registers take 32-bit accesses (section 4.2.2.2), others are ignored; the configuration space takes up to 32 bits.
     fn write(&self, offset: u64, size: AccessSize, value: u64) -> Option<GuestRequest> {
-        let mut inner = lock(&self.inner);
-        let (Ok(offset), AccessSize::Word, true) = (u32::try_from(offset), size, inner.device.is_some())
-        else {
-            return None;
-        };
-        let value = value as u32;
-        if offset == VIRTIO_MMIO_QUEUE_NOTIFY {
-            self.notify(&mut inner, value);
-        } else {
-            inner.set_register(offset, value);
+        let inner = &mut *lock(&self.shared.inner);
+        let (Ok(offset), Some(device)) = (u32::try_from(offset), &mut inner.device) else { return None };
+        match offset.checked_sub(VIRTIO_MMIO_CONFIG) {
+            Some(offset) if size != AccessSize::Double => {
+                let bytes = value.to_le_bytes();
+                device.write_config(offset as usize, bytes.split_at(size.bytes() as usize).0);
+            }
+            None if size == AccessSize::Word => match offset {
+                VIRTIO_MMIO_QUEUE_NOTIFY => self.shared.notify(inner, value as u32),
+                VIRTIO_MMIO_STATUS => self.shared.set_status(inner, value as u32),
+                _ => inner.set_register(offset, value as u32),
+            },
+            _ => {}
         }
-        self.drive(&inner);
+        self.shared.drive(inner);
         None
     }
 
     fn reset(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = lock(&self.shared.inner);
         inner.reset();
-        self.drive(&inner);
+        self.shared.drive(&inner);
     }
 
-    /// Nothing is in flight: a queue is served within the write that notifies.
-    fn stop(&self) {}
+    fn stop(&self) {
+        let mut inner = lock(&self.shared.inner);
+        inner.held = true;
+        if let Some(device) = &mut inner.device {
+            device.stop();
+        }
+    }
 
     fn start(&self) -> Option<WakeSource> {
+        let mut inner = lock(&self.shared.inner);
+        if !std::mem::replace(&mut inner.held, false) {
+            return None;
+        }
+        if let Some(device) = &mut inner.device {
+            device.start();
+        }
+        self.shared.serve(&mut inner, |device, transport| device.rung(transport));
+        self.shared.drive(&inner);
         None
     }
 
@@ -301,18 +383,22 @@ impl Device for MmioSlot {
     fn wake(&self) {}
 
     fn save(&self) -> Section {
-        let inner = lock(&self.inner);
+        let inner = lock(&self.shared.inner);
         let saved = Saved {
             device_id: inner.device_id(),
             registers: inner.registers,
             queues: inner.queues.iter().map(save_queue).collect(),
+            device: inner.device.as_ref().map(|device| {
+                let Section { name, version, data } = device.save();
+                SavedDevice { name, version, data }
+            }),
         };
         Section::encode(&self.name, Self::VERSION, &saved)
     }
 
     fn load(&self, section: &Section) -> Result<(), LoadError> {
         let saved: Saved = section.decode(&self.name, Self::VERSION)?;
-        let mut inner = lock(&self.inner);
+        let inner = &mut *lock(&self.shared.inner);
         let check = |ok: bool, what| if ok { Ok(()) } else { Err(section.bad_value(what)) };
         check(saved.device_id == inner.device_id(), "device id")?;
         check(saved.registers.status & !0xff == 0, "device status")?;
@@ -329,9 +415,17 @@ impl Device for MmioSlot {
             .zip(&inner.queues)
             .map(|(saved, queue)| load_queue(saved, queue.max_size()))
             .collect();
-        inner.queues = queues.map_err(|_| section.bad_value("queue"))?;
+        let queues = queues.map_err(|_| section.bad_value("queue"))?;
+        match (&mut inner.device, saved.device) {
+            (Some(device), Some(SavedDevice { name, version, data })) => {
+                device.load(&Section { name, version, data })?;
+            }
+            (None, None) => {}
+            _ => return Err(section.bad_value("device")),
+        }
+        inner.queues = queues;
         inner.registers = saved.registers;
-        self.drive(&inner);
+        self.shared.drive(inner);
         Ok(())
     }
 }

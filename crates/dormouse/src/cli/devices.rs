@@ -1,7 +1,8 @@
 //! `-device` and `-object`, as `key=value` lists or as JSON.
 
 use super::error::ValueError;
-use super::options::{Builder, Object, RngSource};
+use super::finish::VIRTIO_SLOTS;
+use super::options::{Builder, Object, RngSource, VirtioBuilder, VirtioKindBuilder};
 use backends::keyval::{KeyValError, KeyVals};
 use serde_json::Value;
 
@@ -92,16 +93,46 @@ pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueErro
     match driver.as_str() {
         "help" | "?" => {
             builder.print = Some("name \"virtio-rng-device\", bus virtio-bus\n".to_owned());
-            return Ok(());
+            Ok(())
         }
-        "virtio-rng-device" => {}
+        "virtio-rng-device" => {
+            let kind = VirtioKindBuilder::Rng(list.take("rng"));
+            virtio(builder, list, kind)
+        }
         later if LATER.contains(&later) || later.ends_with("-pci") => {
-            return Err(ValueError::UnsupportedValue(driver));
+            Err(ValueError::UnsupportedValue(driver))
         }
-        _ => return Err(ValueError::DeviceModel(driver)),
+        _ => Err(ValueError::DeviceModel(driver)),
     }
-    builder.rngs.push(list.take("rng"));
-    list.take("id");
-    let unknown = list.rest().next().map(|(name, _)| name.to_owned());
-    unknown.map_or(Ok(()), |name| Err(ValueError::NoSuchProperty { class: "virtio-rng-device", name }))
+}
+
+/// A device of the virtio bus, whose own properties have been taken out of `list`.
+fn virtio(builder: &mut Builder, mut list: KeyVals, kind: VirtioKindBuilder) -> Result<(), ValueError> {
+    let slot = list.take("bus").map(|bus| virtio_slot(&bus).ok_or(ValueError::Bus(bus))).transpose()?;
+    let id = list.take("id");
+    if let Some((name, _)) = list.rest().next() {
+        return Err(ValueError::NoSuchProperty { class: kind.driver(), name: name.to_owned() });
+    }
+    if let Some(id) =
+        id.as_ref().filter(|id| builder.virtio.iter().any(|other| other.id.as_ref() == Some(id)))
+    {
+        return Err(ValueError::DuplicateId { id: id.clone(), kind: "device" });
+    }
+    builder.virtio.push(VirtioBuilder { id, slot, kind });
+    Ok(())
+}
+
+/// The slot that `bus` names: `virtio-mmio-bus.N`.
+fn virtio_slot(bus: &str) -> Option<usize> {
+    let number = bus.strip_prefix("virtio-mmio-bus.")?;
+    (0..VIRTIO_SLOTS).find(|slot| slot.to_string() == number)
+}
+
+impl VirtioKindBuilder {
+    /// The name of the device's model.
+    pub(super) fn driver(&self) -> &'static str {
+        match self {
+            Self::Rng(_) => "virtio-rng-device",
+        }
+    }
 }

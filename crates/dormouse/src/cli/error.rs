@@ -70,6 +70,9 @@ pub enum ValueError {
     /// No such device.
     #[error("'{0}' is not a valid device model name")]
     DeviceModel(String),
+    /// No such slot.
+    #[error("Bus '{0}' not found")]
+    Bus(String),
     /// More harts than the machine can have.
     #[error("Invalid SMP CPUs {cpus}. The max CPUs supported by machine 'virt' is {max}")]
     TooManyCpus {
@@ -170,6 +173,9 @@ pub enum SetupError {
     /// A reference to a source of randomness.
     #[error("Device 'virtio-rng-device': object '{0}' not found")]
     NoSuchRng(String),
+    /// More virtio devices than slots, or two in one.
+    #[error("No 'virtio-bus' bus found for device '{0}'")]
+    NoFreeSlot(&'static str),
     /// Counted time needs one hart.
     #[error("-icount is supported with one CPU only, and -smp asks for {0}")]
     IcountSmp(u32),

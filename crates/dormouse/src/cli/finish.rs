@@ -3,7 +3,8 @@
 use super::error::SetupError;
 use super::machine::choose_accel;
 use super::options::{
-    BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp, Warning,
+    BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp, VirtioBuilder,
+    VirtioKind, VirtioKindBuilder, VirtioOption, Warning,
 };
 use backends::{CharKind, CharSpec};
 use clock::{RtcBase, RtcClock};
@@ -13,6 +14,8 @@ use std::collections::BTreeSet;
 /// How many harts the `virt` machine can have: as many as the memory map of its interrupt controllers was made for and
 /// tests have seen, fewer than QEMU's 512.
 pub const MAX_CPUS: u32 = 64;
+/// How many virtio slots the machine has.
+pub(super) const VIRTIO_SLOTS: usize = board::map::VIRTIO_SLOTS as usize;
 /// QEMU's default for this machine.
 const DEFAULT_MEMORY: u64 = 128 << 20;
 
@@ -24,7 +27,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         return Err(SetupError::IcountSmp(smp.cpus));
     }
     let memory = memory(&builder)?;
-    let rngs = builder.rngs.iter().map(|id| rng(&builder, id.as_deref())).collect::<Result<_, _>>()?;
+    let virtio = virtio(&builder)?;
     let serials = serials(&mut builder)?;
     check_consoles(&builder, &serials)?;
     choose_accel(&builder.accels, &mut builder.warnings)?;
@@ -57,7 +60,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         inherited: builder.inherited,
         rtc: builder.rtc,
         icount: builder.icount,
-        rngs,
+        virtio,
         test_clock: builder.test_clock,
         hart_nice: builder.hart_nice,
         logging: builder.logging,
@@ -99,6 +102,28 @@ fn memory(builder: &Builder) -> Result<u64, SetupError> {
         Some(Object::Memory(_)) => Err(SetupError::MemoryBackendSize),
         _ => Err(SetupError::NoSuchMemoryBackend(id.clone())),
     }
+}
+
+/// The virtio devices: those that ask for a slot get it, the others the free ones in order.
+fn virtio(builder: &Builder) -> Result<Vec<VirtioOption>, SetupError> {
+    let no_bus = |device: &VirtioBuilder| SetupError::NoFreeSlot(device.kind.driver());
+    let mut taken = BTreeSet::new();
+    for device in &builder.virtio {
+        if device.slot.is_some_and(|slot| !taken.insert(slot)) {
+            return Err(no_bus(device));
+        }
+    }
+    let mut options = Vec::new();
+    for device in &builder.virtio {
+        let mut free = (0..VIRTIO_SLOTS).filter(|slot| !taken.contains(slot));
+        let slot = device.slot.or_else(|| free.next()).ok_or_else(|| no_bus(device))?;
+        taken.insert(slot);
+        let kind = match &device.kind {
+            VirtioKindBuilder::Rng(object) => VirtioKind::Rng(rng(builder, object.as_deref())?),
+        };
+        options.push(VirtioOption { id: device.id.clone(), slot, kind });
+    }
+    Ok(options)
 }
 
 fn rng(builder: &Builder, id: Option<&str>) -> Result<RngSource, SetupError> {

@@ -51,8 +51,8 @@ pub struct Options {
     pub rtc: RtcOptions,
     /// Counted time instead of the host's.
     pub icount: Option<IcountShift>,
-    /// The source of each entropy device, in order.
-    pub rngs: Vec<RngSource>,
+    /// The virtio devices, in the order of their options; no two in one slot.
+    pub virtio: Vec<VirtioOption>,
     /// Let a test move the host's clocks (`-x-test-clock`).
     pub test_clock: bool,
     /// The nice value of hart threads (`-x-hart-nice`), 0 to 19.
@@ -172,6 +172,24 @@ pub struct InheritedFd {
     pub opaque: Option<String>,
 }
 
+/// `-device`, one that goes into a virtio slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtioOption {
+    /// Its name.
+    pub id: Option<String>,
+    /// The slot's number.
+    pub slot: usize,
+    /// What it is.
+    pub kind: VirtioKind,
+}
+
+/// The virtio devices there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VirtioKind {
+    /// `virtio-rng-device`.
+    Rng(RngSource),
+}
+
 /// Where an entropy device takes its bytes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RngSource {
@@ -252,8 +270,7 @@ pub(super) struct Builder {
     pub(super) inherited: Vec<InheritedFd>,
     pub(super) rtc: RtcOptions,
     pub(super) icount: Option<IcountShift>,
-    /// The object that each entropy device names.
-    pub(super) rngs: Vec<Option<String>>,
+    pub(super) virtio: Vec<VirtioBuilder>,
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) test_clock: bool,
     pub(super) hart_nice: Option<i32>,
@@ -270,6 +287,22 @@ pub(super) struct MachineBuilder {
     pub(super) aclint: Option<bool>,
     pub(super) wakeup_rtc: Option<bool>,
     pub(super) memory_backend: Option<String>,
+}
+
+/// `-device`, as far as read.
+#[derive(Debug)]
+pub(super) struct VirtioBuilder {
+    pub(super) id: Option<String>,
+    /// The slot that it asks for.
+    pub(super) slot: Option<usize>,
+    pub(super) kind: VirtioKindBuilder,
+}
+
+/// The virtio devices, with the names of what they refer to.
+#[derive(Debug)]
+pub(super) enum VirtioKindBuilder {
+    /// With the object that it names.
+    Rng(Option<String>),
 }
 
 /// `-object`.

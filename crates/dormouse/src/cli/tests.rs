@@ -219,8 +219,23 @@ fn monitors() {
 fn devices_and_objects() {
     let line =
         r#"-device {"driver":"virtio-rng-device","rng":"r","id":"rng0"} -object rng-random,id=r,filename=/f"#;
-    assert_eq!(run(line).rngs, [RngSource::File("/f".into())]);
-    assert_eq!(run("-device virtio-rng-device").rngs, [RngSource::Builtin]);
+    let rng = |id: Option<&str>, slot, source| VirtioOption {
+        id: id.map(str::to_owned),
+        slot,
+        kind: VirtioKind::Rng(source),
+    };
+    assert_eq!(run(line).virtio, [rng(Some("rng0"), 0, RngSource::File("/f".into()))]);
+    let two = "-device virtio-rng-device -device virtio-rng-device,bus=virtio-mmio-bus.0,id=first";
+    let builtin = RngSource::Builtin;
+    assert_eq!(run(two).virtio, [rng(None, 1, builtin.clone()), rng(Some("first"), 0, builtin)]);
+    let many = "-device virtio-rng-device ".repeat(9);
+    assert_eq!(error(many.trim()), "No 'virtio-bus' bus found for device 'virtio-rng-device'");
+    assert!(
+        error("-device virtio-rng-device,bus=virtio-mmio-bus.8")
+            .ends_with("Bus 'virtio-mmio-bus.8' not found")
+    );
+    let twice = "-device virtio-rng-device,id=a -device virtio-rng-device,id=a";
+    assert!(error(twice).ends_with("Duplicate ID 'a' for device"));
     assert_eq!(error("-device foo"), "-device foo: 'foo' is not a valid device model name");
     assert!(error("-device virtio-blk-device,drive=d").ends_with("is not supported by this program yet"));
     assert!(error("-device virtio-rng-device,rng=x").ends_with("object 'x' not found"));
@@ -366,7 +381,8 @@ mod libvirt {
         }
         let rng = "-chardev pty,id=p\n-object {\"qom-type\":\"rng-random\",\"id\":\"objrng0\",\"filename\":\"/dev/urandom\"}\n\
                    -device {\"driver\":\"virtio-rng-device\",\"rng\":\"objrng0\",\"id\":\"rng0\"}";
-        assert_eq!(options(&format!("{DOMAIN}\n{rng}")).rngs, [RngSource::File("/dev/urandom".into())]);
+        let [device] = &options(&format!("{DOMAIN}\n{rng}")).virtio[..] else { panic!("one device") };
+        assert_eq!(device.kind, VirtioKind::Rng(RngSource::File("/dev/urandom".into())));
     }
 
     #[test]

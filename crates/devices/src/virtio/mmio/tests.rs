@@ -291,6 +291,153 @@ fn a_live_device_travels() {
     assert_eq!(to.used().0, 2, "it goes on behind the buffer that was used there");
 }
 
+/// Two queues and a configuration space. Gives the buffers of queue 1 back when its bell is rung, and says so in its
+/// configuration.
+struct Toy {
+    bell: Arc<Mutex<Bell>>,
+    config: [u8; 6],
+}
+
+impl VirtioDevice for Toy {
+    fn device_id(&self) -> u32 {
+        3
+    }
+
+    fn features(&self) -> u64 {
+        1 << 5
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[8, 4]
+    }
+
+    fn plugged(&mut self, bell: Bell) {
+        *lock(&self.bell) = bell;
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn write_config(&mut self, offset: usize, bytes: &[u8]) {
+        self.config.iter_mut().skip(offset).zip(bytes).for_each(|(to, from)| *to = *from);
+    }
+
+    fn notified(&mut self, _index: usize, _transport: &mut Transport<'_>) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    fn rung(&mut self, transport: &mut Transport<'_>) -> Result<(), Broken> {
+        if let Some(chain) = transport.pop(1)? {
+            transport.unpop(1);
+            let again = transport.pop(1)?.map(|chain| chain.head_index());
+            assert_eq!(again, Some(chain.head_index()), "what was put back comes again");
+            transport.add_used(1, chain.head_index(), 0)?;
+            self.config[0] += 1;
+            transport.config_changed();
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+
+    fn stop(&mut self) {}
+
+    fn start(&mut self) {}
+
+    fn save(&self) -> Section {
+        Section::encode("toy", 1, &self.config)
+    }
+
+    fn load(&mut self, section: &Section) -> Result<(), LoadError> {
+        self.config = section.decode("toy", 1)?;
+        Ok(())
+    }
+}
+
+fn toy() -> (Set, Arc<Mutex<Bell>>) {
+    let mut set = Set::new();
+    let bell = Arc::default();
+    let device = Box::new(Toy { bell: Arc::clone(&bell), config: [0, 1, 2, 3, 4, 5] });
+    set.slot = MmioSlot::new("virtio0", set.bench.line(), Arc::clone(&set.ram), Some(device));
+    set.drive(8);
+    set.write(VIRTIO_MMIO_QUEUE_SEL, 1);
+    assert_eq!(set.read(VIRTIO_MMIO_QUEUE_NUM_MAX), 4);
+    set.write(VIRTIO_MMIO_QUEUE_NUM, 4);
+    for (low, addr) in [
+        (VIRTIO_MMIO_QUEUE_DESC_LOW, DESC),
+        (VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL),
+        (VIRTIO_MMIO_QUEUE_USED_LOW, USED),
+    ] {
+        set.write(low, addr as u32);
+    }
+    set.write(VIRTIO_MMIO_QUEUE_READY, 1);
+    set.descriptor(2, DATA, 1, 0, 0);
+    (set, bell)
+}
+
+#[test]
+fn a_device_keeps_its_promises_with_several_queues_and_a_configuration() {
+    vmcore::testing::conformance(|| Arc::new(toy().0.slot), MmioSlot::WINDOW);
+}
+
+#[test]
+fn the_configuration_space_takes_every_width() {
+    let (set, _) = toy();
+    let read = |offset: u64, size| set.slot.read(0x100 + offset, size);
+    assert_eq!(read(0, AccessSize::Word), 0x0302_0100);
+    assert_eq!(read(4, AccessSize::Word), 0x0504, "what is behind it reads as 0");
+    assert_eq!(read(2, AccessSize::Half), 0x0302);
+    assert_eq!(read(5, AccessSize::Byte), 5);
+    assert_eq!(read(0xefc, AccessSize::Word), 0);
+    set.slot.write(0x101, AccessSize::Byte, 0xaa);
+    set.slot.write(0x104, AccessSize::Word, 0xffff_ffff);
+    assert_eq!(read(0, AccessSize::Word), 0x0302_aa00);
+    assert_eq!(read(4, AccessSize::Word), 0xffff);
+}
+
+#[test]
+fn a_bell_rung_by_another_thread_serves_the_queue_and_interrupts() {
+    let (set, bell) = toy();
+    set.offer(&[2]);
+    assert_eq!(set.used().0, 0);
+    let ringer = lock(&bell).clone();
+    std::thread::spawn(move || ringer.ring()).join().unwrap();
+    assert_eq!(set.used(), (1, 2, 0));
+    assert_eq!(set.read(VIRTIO_MMIO_INTERRUPT_STATUS), 3, "a buffer and the configuration");
+    assert_eq!(set.read(VIRTIO_MMIO_CONFIG_GENERATION), 1);
+    assert!(set.bench.wire.is_high());
+}
+
+#[test]
+fn a_bell_rung_while_held_or_without_a_driver_is_heard_later() {
+    let (set, bell) = toy();
+    let ring = || lock(&bell).clone().ring();
+    set.offer(&[2]);
+    set.slot.stop();
+    let held = set.slot.save();
+    ring();
+    assert_eq!(set.slot.save(), held);
+    assert_eq!((set.used().0, set.bench.wire.is_high()), (0, false));
+    set.slot.start();
+    assert_eq!((set.used().0, set.bench.wire.is_high()), (1, true));
+
+    let (set, bell) = toy();
+    set.slot.shared.inner.lock().unwrap().registers.status = 0xb;
+    set.offer(&[2]);
+    lock(&bell).clone().ring();
+    assert_eq!(set.used().0, 0);
+    set.write(VIRTIO_MMIO_STATUS, 0xf);
+    assert_eq!(set.used().0, 1, "the driver is ready");
+}
+
+#[test]
+fn a_bell_outlives_its_slot() {
+    let (set, bell) = toy();
+    drop(set);
+    lock(&bell).clone().ring();
+}
+
 proptest! {
     /// Whatever a driver writes into registers and rings: no panic, and the line is the interrupt status.
     #[test]
