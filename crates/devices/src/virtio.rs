@@ -10,10 +10,12 @@
 //!
 //! Invariant: while the machine is held no device is given a [`Transport`], so nothing that the driver could see changes.
 
+mod console;
 mod entropy;
 mod mmio;
 mod transport;
 
+pub use console::{Console, ConsoleError, PortBackend, PortConfig, PortLine, PortWatcher};
 pub use entropy::{Entropy, EntropySource};
 pub use mmio::MmioSlot;
 pub use transport::{Bell, Chain, Transport};
