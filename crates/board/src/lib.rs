@@ -22,6 +22,7 @@ mod kernel;
 mod layout;
 pub mod map;
 mod user_tree;
+mod wakes;
 mod wiring;
 
 use std::sync::Arc;
@@ -32,12 +33,13 @@ use devices::{Plic, Uart};
 use hart::{Hart, HartConfig};
 use ram::Ram;
 use sbi::Sbi;
-use vmcore::{BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu};
+use vmcore::{BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu, WakeState};
 
 use device_tree::{Chosen, Description, SEED};
 use image::{CopyError, Image, ImageError, ImageFault};
 use kernel::Segment;
 use layout::{BOOT_INFO, Layout, Planner};
+use wakes::Wakers;
 use wiring::{UartConsole, Wiring};
 
 pub use config::{BoardConfig, BoardError, MAX_HARTS};
@@ -62,6 +64,7 @@ pub struct Board {
     layout: Layout,
     entropy: Arc<dyn EntropySource>,
     suspend: bool,
+    wakers: Wakers,
 }
 
 impl Board {
@@ -88,7 +91,7 @@ impl Board {
         let firmware = config.firmware.is_none().then(|| {
             Arc::new(Sbi::new(harts.clone(), Arc::clone(&ram), console, suspend)) as Arc<dyn Firmware>
         });
-        let Wiring { bus, devices, uart, plic, wall_clocks } = wiring;
+        let Wiring { bus, devices, uart, plic, wall_clocks, wakers } = wiring;
         let bus = Arc::new(bus);
         let vcpus = harts
             .iter()
@@ -121,6 +124,7 @@ impl Board {
             layout,
             entropy,
             suspend,
+            wakers,
         };
         Ok((Arc::new(board), vcpus))
     }
@@ -288,6 +292,10 @@ impl Machine for Board {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &self.devices
+    }
+
+    fn wake_sources(&self) -> Vec<WakeState> {
+        if self.suspend { self.wakers.states() } else { Vec::new() }
     }
 
     fn place_images(&self) -> Result<BootEntry, PlaceError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clock::WallClock;
 use devices::virtio::{MmioSlot, VirtioDevice};
-use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart};
+use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart, WakeInput};
 use ram::Ram;
 use runstate::WakeSource;
 use sbi::DebugConsole;
@@ -12,6 +12,10 @@ use vmcore::{Bus, Device, Harts};
 
 use crate::config::{BoardConfig, BoardError};
 use crate::map::{self, Place};
+use crate::wakes::Wakers;
+
+/// What input on the serial port is called as a wake.
+const SERIAL: WakeSource = WakeSource::Serial(0);
 
 /// The devices, connected.
 pub(crate) struct Wiring {
@@ -20,6 +24,7 @@ pub(crate) struct Wiring {
     pub(crate) uart: Arc<Uart>,
     pub(crate) plic: Arc<Plic>,
     pub(crate) wall_clocks: Vec<Arc<WallClock>>,
+    pub(crate) wakers: Wakers,
 }
 
 impl Wiring {
@@ -31,9 +36,12 @@ impl Wiring {
     ) -> Result<Self, BoardError> {
         // rtc0 is what Linux takes its time from and wakes by; the D1's if there is one.
         let goldfish_number = u8::from(config.sun_rtc);
+        let named =
+            |place: Place, source, judged_by_device| WakeInput { input: place.irq, source, judged_by_device };
         let named = [
-            (map::SUN_RTC.irq, WakeSource::Rtc(0)),
-            (map::GOLDFISH_RTC.irq, WakeSource::Rtc(goldfish_number)),
+            named(map::SUN_RTC, WakeSource::Rtc(0), false),
+            named(map::GOLDFISH_RTC, WakeSource::Rtc(goldfish_number), true),
+            named(map::UART, SERIAL, false),
         ];
         let named = if config.sun_rtc { &named[..] } else { &named[1..] };
         let plic = Arc::new(Plic::new("plic", harts.clone(), Arc::clone(&config.port), named));
@@ -43,11 +51,13 @@ impl Wiring {
             Arc::new(WallClock::new(config.rtc, config.local_offset_s, host, guest))
         };
         let serial = config.serial.first().map_or_else(|| Arc::new(Nowhere) as _, Arc::clone);
-        let uart = Arc::new(Uart::new("serial0", line(map::UART)?, serial));
+        let uart = Uart::new("serial0", line(map::UART)?, serial);
+        let uart = Arc::new(uart.reporting(SERIAL, Arc::clone(&config.port)));
 
         let mut bus = Bus::new();
         let mut devices: Vec<Arc<dyn Device>> = Vec::new();
         let mut wall_clocks = Vec::new();
+        let mut sun_rtc = None;
         let mut add = |place: Place, device: Arc<dyn Device>| {
             devices.push(Arc::clone(&device));
             bus.map(place.base, place.size, device)
@@ -56,13 +66,16 @@ impl Wiring {
         if config.sun_rtc {
             let clock = wall();
             wall_clocks.push(Arc::clone(&clock));
-            add(map::SUN_RTC, Sun20iRtc::new("rtc0", clock, &config.timers, line(map::SUN_RTC)?))?;
+            let rtc = Sun20iRtc::new("rtc0", clock, &config.timers, line(map::SUN_RTC)?);
+            sun_rtc = Some(Arc::clone(&rtc));
+            add(map::SUN_RTC, rtc)?;
         }
         let clock = wall();
         wall_clocks.push(Arc::clone(&clock));
         let (name, irq) = (format!("rtc{goldfish_number}"), line(map::GOLDFISH_RTC)?);
         let port = Arc::clone(&config.port);
-        add(map::GOLDFISH_RTC, GoldfishRtc::new(&name, goldfish_number, clock, &config.timers, irq, port))?;
+        let goldfish = GoldfishRtc::new(&name, goldfish_number, clock, &config.timers, irq, port);
+        add(map::GOLDFISH_RTC, Arc::clone(&goldfish) as _)?;
         add(map::UART, Arc::clone(&uart) as _)?;
         let plugged = virtio.into_iter().chain(std::iter::repeat_with(|| None));
         for (index, device) in (0..map::VIRTIO_SLOTS).zip(plugged) {
@@ -75,7 +88,8 @@ impl Wiring {
         // is reset it forgets what they had raised before.
         add(map::PLIC, Arc::clone(&plic) as _)?;
         devices.push(Arc::new(PowerButton::new("power-button")));
-        Ok(Self { bus, devices, uart, plic, wall_clocks })
+        let wakers = Wakers { plic: Arc::clone(&plic), sun_rtc, goldfish, uart: Arc::clone(&uart) };
+        Ok(Self { bus, devices, uart, plic, wall_clocks, wakers })
     }
 }
 

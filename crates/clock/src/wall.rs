@@ -160,6 +160,13 @@ impl WallClock {
         saturate(i128::from(rtc_ns) - state.offset)
     }
 
+    /// How far the source has to go until the RTC reaches `rtc_ns`, in ns; 0 when it has been reached.
+    #[must_use]
+    pub fn until_ns(&self, rtc_ns: u64) -> u64 {
+        let state = self.lock();
+        if rtc_ns <= state.last { 0 } else { rtc_ns.saturating_sub(self.unclamped(&state)) }
+    }
+
     /// What a load needs to go on from here.
     #[must_use]
     pub fn save(&self) -> WallClockState {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use clock::{Timer, TimerQueue, TimerTarget, WallClock, WallClockState, WallLoadError};
+use vmcore::AlarmTime;
 
 /// A wall clock with the timer that watches for one moment of it.
 ///
@@ -43,6 +44,11 @@ impl Alarm {
     /// Has the target called when the clock reaches `ns`.
     pub(crate) fn watch(&self, ns: u64) {
         self.timer.arm(self.wall.alarm_deadline_ns(ns));
+    }
+
+    /// When the clock reaches `ns`. Hands out no value.
+    pub(crate) fn time(&self, ns: u64) -> AlarmTime {
+        AlarmTime { rtc_ns: ns, left_ns: self.wall.until_ns(ns) }
     }
 
     /// Watches no longer.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Weak};
 use clock::{TimerQueue, TimerTarget, WallClock, WallClockState};
 use runstate::{DeviceRequest, GuestRequest, WakeSource};
 use serde::{Deserialize, Serialize};
-use vmcore::{AccessSize, Device, DevicePort, IrqLine, LoadError, Section};
+use vmcore::{AccessSize, ArmedBy, Device, DevicePort, IrqLine, LoadError, Section, WakeState};
 
 use crate::alarm::Alarm;
 use crate::lock;
@@ -90,6 +90,17 @@ impl GoldfishRtc {
             source: WakeSource::Rtc(number),
             inner: Mutex::new(Inner { state: State::default(), held: false }),
         })
+    }
+
+    /// Its alarm as a wake source.
+    pub fn wake_state(&self) -> WakeState {
+        let state = lock(&self.inner).state;
+        WakeState {
+            source: self.source,
+            armed: (state.enabled && (state.armed || state.pending)).then_some(ArmedBy::Device),
+            due: self.due_wake(&state).is_some(),
+            alarm: (state.enabled && state.armed).then(|| self.alarm.time(state.alarm)),
+        }
     }
 
     fn drive(&self, state: &State) {

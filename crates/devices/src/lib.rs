@@ -37,7 +37,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use aclint::Aclint;
 pub use finisher::Finisher;
 pub use goldfish_rtc::GoldfishRtc;
-pub use plic::{NoSuchInput, Plic};
+pub use plic::{NoSuchInput, Plic, WakeInput, WakeLine};
 pub use power_button::PowerButton;
 pub use sun20i_rtc::Sun20iRtc;
 pub use uart::{SerialPort, Uart};

@@ -7,7 +7,8 @@
 //! stays pending when the level falls (section 3, interrupt gateways).
 //!
 //! The wake rule: while the guest is suspended to RAM, it wakes when the output of a supervisor context of the hart that
-//! sleeps is asserted. Lines that the guest has masked therefore wake nothing, whatever the device.
+//! sleeps is asserted. Lines that the guest has masked therefore wake nothing, whatever the device; one that rises all the
+//! same is reported as a masked wake.
 //!
 //! Invariants:
 //! * a hart's external-interrupt pending bit is the output of its context, after every call;
@@ -77,12 +78,36 @@ struct State {
     contexts: Vec<Context>,
 }
 
+/// What an input is called when it wakes the guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WakeInput {
+    /// The input.
+    pub input: u32,
+    /// Its name.
+    pub source: WakeSource,
+    /// The device judges its wakes by itself, so that masking the line does not mask the source.
+    pub judged_by_device: bool,
+}
+
+/// A line that the guest leaves unmasked in supervisor mode, on a hart that is not STOPPED.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WakeLine {
+    /// Input of the controller.
+    pub input: u32,
+    /// What a wake by it is called.
+    pub source: WakeSource,
+    /// Whether it asserts the output now.
+    pub asserted: bool,
+}
+
 struct Inner {
     state: State,
     /// What each context's output was last driven to.
     outputs: Vec<bool>,
     held: bool,
     asleep: bool,
+    /// Masked inputs that rose while the machine was held.
+    missed: Bits,
 }
 
 /// The interrupt controller. See the module's documentation.
@@ -90,7 +115,7 @@ pub struct Plic {
     name: String,
     harts: Harts,
     port: Arc<dyn DevicePort>,
-    named: Vec<(u32, WakeSource)>,
+    named: Vec<WakeInput>,
     inner: Mutex<Inner>,
 }
 
@@ -103,10 +128,16 @@ impl Plic {
 
     /// A controller for `harts`, after reset. It posts wakes to `port`; a wake by one of the inputs of `named` is reported
     /// under the name given there, by any other as [`WakeSource::Interrupt`].
-    pub fn new(name: &str, harts: Harts, port: Arc<dyn DevicePort>, named: &[(u32, WakeSource)]) -> Self {
+    pub fn new(name: &str, harts: Harts, port: Arc<dyn DevicePort>, named: &[WakeInput]) -> Self {
         let contexts = 2 * harts.len();
         let state = State::at_reset(contexts);
-        let inner = Inner { state, outputs: vec![false; contexts], held: false, asleep: false };
+        let inner = Inner {
+            state,
+            outputs: vec![false; contexts],
+            held: false,
+            asleep: false,
+            missed: Bits::default(),
+        };
         Self { name: name.to_owned(), harts, port, named: named.to_vec(), inner: Mutex::new(inner) }
     }
 
@@ -144,22 +175,56 @@ impl Plic {
                 }
             }
         }
-        if inner.asleep
-            && !inner.held
-            && let Some(source) = self.due_wake(&inner.state)
-        {
-            self.port.post(DeviceRequest::Wake(source));
+        if inner.asleep && !inner.held {
+            for line in self.lines(&inner.state).filter(|line| line.asserted) {
+                self.port.post(DeviceRequest::Wake(line.source));
+            }
         }
     }
 
-    /// The wake that is due: an asserted output for the supervisor of a hart that is not STOPPED. (While the guest is
-    /// suspended that is the one hart that called; its others are STOPPED.)
-    fn due_wake(&self, state: &State) -> Option<WakeSource> {
-        self.harts.iter().filter(|hart| hart.hsm_state() != HsmState::Stopped).find_map(|hart| {
-            let line = state.asserted(hart.id() as usize * 2 + 1)?;
-            let named = self.named.iter().find(|(input, _)| *input == line).map(|(_, source)| *source);
-            Some(named.unwrap_or(WakeSource::Interrupt { line }))
+    /// The supervisor contexts that count: those of the harts that are not STOPPED. (While the guest is suspended that is
+    /// the one hart that called; its others are STOPPED.)
+    fn contexts(&self) -> impl Iterator<Item = usize> {
+        let harts = self.harts.iter().filter(|hart| hart.hsm_state() != HsmState::Stopped);
+        harts.map(|hart| hart.id() as usize * 2 + 1)
+    }
+
+    fn source(&self, line: u32) -> WakeSource {
+        let named = self.named.iter().find(|named| named.input == line);
+        named.map_or(WakeSource::Interrupt { line }, |named| named.source)
+    }
+
+    fn lines(&self, state: &State) -> impl Iterator<Item = WakeLine> {
+        let unmasked = (1..=SOURCES).filter(|line| self.contexts().any(|index| state.unmasked(index, *line)));
+        unmasked.map(|input| WakeLine {
+            input,
+            source: self.source(input),
+            asserted: get(&state.pending, input),
         })
+    }
+
+    /// Every line that could interrupt a hart in supervisor mode: what may wake a sleeping guest.
+    pub fn wake_lines(&self) -> Vec<WakeLine> {
+        let inner = lock(&self.inner);
+        self.lines(&inner.state).collect()
+    }
+
+    /// Input `line` has risen while the guest sleeps. If it masked it, that is reported, when the machine is live.
+    fn note_masked(&self, inner: &mut Inner, line: u32) {
+        let judged_by_device = self.named.iter().any(|named| named.input == line && named.judged_by_device);
+        if judged_by_device || self.contexts().any(|index| inner.state.unmasked(index, line)) {
+            return;
+        }
+        if inner.held {
+            set(&mut inner.missed, line);
+        } else {
+            self.port.post(DeviceRequest::MaskedWake(self.source(line)));
+        }
+    }
+
+    /// The wake that is due: an asserted output. Of several lines the most urgent.
+    fn due_wake(&self, state: &State) -> Option<WakeSource> {
+        self.contexts().find_map(|index| state.asserted(index)).map(|line| self.source(line))
     }
 }
 
@@ -203,6 +268,14 @@ impl State {
     fn asserted(&self, index: usize) -> Option<u32> {
         let threshold = self.contexts.get(index)?.threshold;
         self.best(index).filter(|(priority, _)| *priority > threshold).map(|(_, input)| input)
+    }
+
+    /// Whether a request of `input` would assert the output of context `index`.
+    fn unmasked(&self, index: usize, input: u32) -> bool {
+        let priority = self.priority.get(input as usize).copied().unwrap_or(0);
+        self.contexts
+            .get(index)
+            .is_some_and(|context| get(&context.enabled, input) && priority > context.threshold)
     }
 
     /// Claims for context `index`; 0 when nothing is pending. The threshold does not matter to a claim (section 7).
@@ -320,6 +393,9 @@ impl IrqSink for Plic {
         if level {
             set(&mut inner.state.level, line);
             inner.state.forward();
+            if inner.asleep {
+                self.note_masked(&mut inner, line);
+            }
             self.update(&mut inner, false);
         } else {
             clear(&mut inner.state.level, line);
@@ -358,6 +434,7 @@ impl Device for Plic {
         let mut inner = lock(&self.inner);
         inner.state = State::at_reset(inner.outputs.len());
         inner.asleep = false;
+        inner.missed = Bits::default();
         self.update(&mut inner, true);
     }
 
@@ -369,6 +446,10 @@ impl Device for Plic {
     fn start(&self) -> Option<WakeSource> {
         let mut inner = lock(&self.inner);
         inner.held = false;
+        let missed = std::mem::take(&mut inner.missed);
+        for line in (1..=SOURCES).filter(|line| get(&missed, *line)) {
+            self.port.post(DeviceRequest::MaskedWake(self.source(line)));
+        }
         self.due_wake(&inner.state)
     }
 
@@ -379,7 +460,9 @@ impl Device for Plic {
     }
 
     fn wake(&self) {
-        lock(&self.inner).asleep = false;
+        let mut inner = lock(&self.inner);
+        inner.asleep = false;
+        inner.missed = Bits::default();
     }
 
     fn save(&self) -> Section {

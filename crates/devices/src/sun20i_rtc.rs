@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, Weak};
 use clock::{TimerQueue, TimerTarget, WallClock, WallClockState};
 use runstate::{GuestRequest, WakeSource};
 use serde::{Deserialize, Serialize};
-use vmcore::{AccessSize, Device, IrqLine, LoadError, Section};
+use vmcore::{AccessSize, AlarmTime, Device, IrqLine, LoadError, Section};
 
 use crate::alarm::Alarm;
 use crate::lock;
@@ -107,6 +107,18 @@ impl Sun20iRtc {
             alarm: Alarm::new(wall, timers, me.clone()),
             inner: Mutex::new(Inner { state: State::default(), held: false }),
         })
+    }
+
+    /// Whether the guest has armed the alarm to interrupt it, or it has fired, as far as the device says.
+    pub fn is_armed(&self) -> bool {
+        let state = &lock(&self.inner).state;
+        state.irq_enabled && (state.armed || state.status)
+    }
+
+    /// When the alarm interrupts the guest, if it is armed to.
+    pub fn alarm_time(&self) -> Option<AlarmTime> {
+        let state = lock(&self.inner).state;
+        (state.armed && state.irq_enabled).then(|| self.alarm.time(state.alarm_ns()))
     }
 
     /// Fires the alarm if its moment has come, else watches for it.

@@ -14,8 +14,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use runstate::{GuestRequest, WakeSource};
-use vmcore::{AccessSize, Device, IrqLine, LoadError, Section};
+use runstate::{DeviceRequest, GuestRequest, WakeSource};
+use vmcore::{AccessSize, Device, DevicePort, IrqLine, LoadError, Section};
 
 use crate::lock;
 use state::spec::*;
@@ -42,6 +42,7 @@ pub trait SerialPort: Send + Sync {
 struct Inner {
     state: State,
     held: bool,
+    asleep: bool,
 }
 
 /// The UART. See the module's documentation.
@@ -49,6 +50,8 @@ pub struct Uart {
     name: String,
     irq: IrqLine,
     port: Arc<dyn SerialPort>,
+    /// What its input is called as a wake, and where one that the guest has masked is reported.
+    wake: Option<(WakeSource, Arc<dyn DevicePort>)>,
     inner: Mutex<Inner>,
 }
 
@@ -59,8 +62,20 @@ impl Uart {
 
     /// A UART after reset, on line `irq`, with its host's end.
     pub fn new(name: &str, irq: IrqLine, port: Arc<dyn SerialPort>) -> Self {
-        let inner = Mutex::new(Inner { state: State::at_reset(), held: false });
-        Self { name: name.to_owned(), irq, port, inner }
+        let inner = Mutex::new(Inner { state: State::at_reset(), held: false, asleep: false });
+        Self { name: name.to_owned(), irq, port, wake: None, inner }
+    }
+
+    /// Reports input that comes while the guest sleeps, but does not interrupt it because the guest has switched that off
+    /// in here, as a masked wake of `source` to `port`.
+    pub fn reporting(mut self, source: WakeSource, port: Arc<dyn DevicePort>) -> Self {
+        self.wake = Some((source, port));
+        self
+    }
+
+    /// Whether input interrupts the guest, as far as the UART goes.
+    pub fn input_interrupts(&self) -> bool {
+        lock(&self.inner).state.ier & IER_RX != 0
     }
 
     // ---- for the back end ----
@@ -77,6 +92,7 @@ impl Uart {
         for byte in bytes {
             inner.state.put(Received { byte: *byte, is_break: false });
         }
+        self.note_masked(&inner, IER_RX);
         self.drive(&inner.state);
     }
 
@@ -84,6 +100,7 @@ impl Uart {
     pub fn receive_break(&self) {
         let mut inner = lock(&self.inner);
         inner.state.put(Received { byte: 0, is_break: true });
+        self.note_masked(&inner, IER_RX | IER_LINE);
         self.drive(&inner.state);
     }
 
@@ -123,6 +140,13 @@ impl Uart {
     }
 
     // ---- inside ----
+
+    /// Input has come; `enables` are the interrupts any of which it raises.
+    fn note_masked(&self, inner: &Inner, enables: u8) {
+        if let (true, Some((source, port))) = (inner.asleep && inner.state.ier & enables == 0, &self.wake) {
+            port.post(DeviceRequest::MaskedWake(*source));
+        }
+    }
 
     fn drive(&self, state: &State) {
         self.irq.set(state.interrupt() != IIR_NONE);
@@ -259,6 +283,7 @@ impl Device for Uart {
     fn reset(&self) {
         let mut inner = lock(&self.inner);
         inner.state = State::at_reset();
+        inner.asleep = false;
         self.drive(&inner.state);
         self.port.resume_input();
     }
@@ -279,11 +304,15 @@ impl Device for Uart {
         None
     }
 
+    /// Input that wakes is reported by the interrupt controller.
     fn sleep(&self) -> Option<WakeSource> {
+        lock(&self.inner).asleep = true;
         None
     }
 
-    fn wake(&self) {}
+    fn wake(&self) {
+        lock(&self.inner).asleep = false;
+    }
 
     fn save(&self) -> Section {
         Section::encode(&self.name, Self::VERSION, &lock(&self.inner).state)

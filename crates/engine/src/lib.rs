@@ -22,6 +22,7 @@ mod machine;
 mod publish;
 mod queue;
 mod timer;
+mod wakes;
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -37,12 +38,14 @@ use vmcore::{HsmState, Machine, PlaceError, Vcpu};
 
 pub use publish::{Status, Subscriber, SubscriptionId, TimedEvent};
 pub use queue::Port;
+pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
 
 use hart::{Counted, Hart, HartThread};
 use machine::MachineThread;
 use publish::Publisher;
 use queue::{Message, Receiver, Sender};
 use timer::{Bell, TimerThread};
+use wakes::WakeBook;
 
 /// How long the end of the machine waits, in all, for threads that should end at once.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -167,6 +170,9 @@ impl Builder {
             .zip(config.vcpus)
             .map(|(shared, vcpu)| Hart::new(Arc::clone(shared), vcpu))
             .collect();
+        let wakes = Arc::new(WakeBook::default());
+        wakes.set(&config.lifecycle);
+        let vm = Arc::clone(&config.machine);
         let mut owner = MachineThread::new(
             config.lifecycle,
             config.machine,
@@ -174,6 +180,7 @@ impl Builder {
             Arc::clone(&config.timers),
             Arc::clone(&publisher),
             receiver,
+            Arc::clone(&wakes),
         );
         owner.boot()?;
         let counted = config.counted.map(|source| Counted { source, timers: config.timers });
@@ -197,6 +204,8 @@ impl Builder {
             inner: Arc::new(Inner {
                 sender,
                 publisher,
+                vm,
+                wakes,
                 harts: cores,
                 bell,
                 machine: Mutex::new(Some(machine)),
@@ -246,6 +255,8 @@ pub struct Engine {
 struct Inner {
     sender: Sender,
     publisher: Arc<Publisher>,
+    vm: Arc<dyn Machine>,
+    wakes: Arc<WakeBook>,
     harts: Vec<Arc<Hart>>,
     bell: Arc<Bell>,
     machine: Mutex<Option<JoinHandle<i32>>>,
@@ -270,6 +281,11 @@ impl Engine {
     /// The published state.
     pub fn status(&self) -> Status {
         self.inner.publisher.status()
+    }
+
+    /// All about wakes: the sources, armed or not, the policy, what became of those that came. Only looks.
+    pub fn wakes(&self) -> WakeReport {
+        self.inner.wakes.report(self.inner.vm.wake_sources())
     }
 
     /// Has `subscriber` follow the machine; it hears the present state first.

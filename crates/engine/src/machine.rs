@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 use clock::TimerQueue;
 use runstate::{
     DeviceRequest, Effect, Effects, EngineReport, GuestRequest, Lifecycle, ManagementRequest, Power, Refusal,
-    Request,
+    Request, WakeSource,
 };
 use vmcore::park::flag;
-use vmcore::{BootEntry, Machine, PlaceError, SbiReturn, StartParams};
+use vmcore::{BootEntry, Device, Machine, PlaceError, SbiReturn, StartParams};
 
 use crate::hart::{Doing, Hart};
-use crate::publish::{Publisher, Status};
+use crate::publish::{Publisher, Status, since_1970};
 use crate::queue::{Message, Receiver};
+use crate::wakes::WakeBook;
 
 /// `SBI_ERR_FAILED`: what a request that led to nothing returns to the guest.
 const FAILED: i64 = -1;
@@ -54,6 +55,7 @@ pub(crate) struct MachineThread {
     pub(crate) timers: Arc<TimerQueue>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) receiver: Receiver,
+    wakes: Arc<WakeBook>,
     deferred: VecDeque<Deferred>,
     /// Harts are to be unparked once the message at hand is answered.
     unpark_due: bool,
@@ -68,6 +70,7 @@ impl MachineThread {
         timers: Arc<TimerQueue>,
         publisher: Arc<Publisher>,
         receiver: Receiver,
+        wakes: Arc<WakeBook>,
     ) -> Self {
         Self {
             lifecycle,
@@ -76,6 +79,7 @@ impl MachineThread {
             timers,
             publisher,
             receiver,
+            wakes,
             deferred: VecDeque::new(),
             unpark_due: false,
             exit: None,
@@ -267,11 +271,14 @@ impl MachineThread {
             }
             Effect::StopDevices => self.stop_devices(),
             Effect::StartDevices => {
-                let mut due = None;
-                for device in self.machine.devices() {
-                    due = due.or(device.start());
-                }
-                follow.push_front(Request::Engine(EngineReport::DevicesStarted { due }));
+                let mut due = self.due_wakes(|device| device.start());
+                // One that may wake the guest now, before it is told to be asleep again; the rest has its turn behind.
+                let policy = self.lifecycle.wake_policy();
+                due.sort_by_key(|source| !policy.allows(*source));
+                let mut due = due.into_iter();
+                let report = EngineReport::DevicesStarted { due: due.next() };
+                follow.push_front(report.into());
+                follow.extend(due.map(|source| self.wake(source)));
             }
             Effect::Prepare => follow.push_front(Request::Engine(EngineReport::Prepared)),
             Effect::SleepHart(sleep) => {
@@ -279,14 +286,16 @@ impl MachineThread {
                     hart.shared.hsm_suspend();
                 }
                 self.timers.set_asleep(true);
+                self.wakes.fell_asleep();
             }
             Effect::SleepDevices => {
-                let mut due = Vec::new();
-                for device in self.machine.devices() {
-                    due.extend(device.sleep());
-                }
-                let epoch = self.lifecycle.epoch();
-                follow.extend(due.into_iter().map(|source| DeviceRequest::Wake(source).at(epoch)));
+                let due = self.due_wakes(|device| device.sleep());
+                follow.extend(due.into_iter().map(|source| self.wake(source)));
+            }
+            Effect::AskWakeSources => {
+                let due = self.due_wakes(|_| None).into_iter();
+                let allowed = due.filter(|source| self.lifecycle.wake_policy().allows(*source));
+                follow.extend(allowed.map(|source| self.wake(source)));
             }
             Effect::WakeHart(sleep) => {
                 self.timers.set_asleep(false);
@@ -294,7 +303,10 @@ impl MachineThread {
                     hart.shared.force_start(StartParams { pc: sleep.resume_addr, opaque: sleep.opaque });
                 }
             }
-            Effect::WakeDevices(_) => self.machine.devices().iter().for_each(|device| device.wake()),
+            Effect::WakeDevices(source) => {
+                self.wakes.delivered(source, since_1970(), self.timers.clock().now_ns());
+                self.machine.devices().iter().for_each(|device| device.wake());
+            }
             Effect::ResetMachine => self.reset_machine()?,
             Effect::PressPowerButton => {
                 for device in self.machine.devices() {
@@ -304,12 +316,31 @@ impl MachineThread {
             Effect::Exit { code } => self.exit = Some(code),
             // Disks, snapshots and migration come with their own issues: nothing to flush, no job to begin or cancel.
             Effect::Flush | Effect::AdoptGuest | Effect::BeginJob(_) | Effect::CancelJob(_) => {}
-            Effect::CountForbiddenWake(source) => tracing::debug!(%source, "a wake was forbidden by policy"),
+            Effect::NoteWake { source, fate } => {
+                self.wakes.noted(source, fate, since_1970(), self.timers.clock().now_ns());
+            }
         }
         Ok(())
     }
 
+    /// Has each device take a step, and collects what it reports due, then what else is due by the machine's account.
+    fn due_wakes(&self, step: impl Fn(&dyn Device) -> Option<WakeSource>) -> Vec<WakeSource> {
+        let mut due: Vec<_> = self.machine.devices().iter().filter_map(|device| step(&**device)).collect();
+        for state in self.machine.wake_sources() {
+            if state.due && !due.contains(&state.source) {
+                due.push(state.source);
+            }
+        }
+        due
+    }
+
+    /// A wake of now.
+    fn wake(&self, source: WakeSource) -> Request {
+        DeviceRequest::Wake(source).at(self.lifecycle.epoch())
+    }
+
     fn publish(&self, event: Option<runstate::Event>) {
+        self.wakes.set(&self.lifecycle);
         self.publisher.publish(status(&self.lifecycle), event);
     }
 

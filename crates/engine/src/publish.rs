@@ -97,6 +97,6 @@ impl Publisher {
 }
 
 /// Event time stamps are the host's wall clock; a clock before 1970 counts as 1970.
-fn since_1970() -> Duration {
+pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 //!
 //! The contract is in the crate's documentation, section "Effects".
 
-use crate::{Event, JobKind, Lifecycle, Sleep, WakeSource};
+use crate::{Event, JobKind, Lifecycle, Sleep, WakeFate, WakeSource};
 
 /// One step for the engine. Steps on harts, clock, timers and devices are idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +52,16 @@ pub enum Effect {
     AdoptGuest,
     /// The power button's device is told, in every state.
     PressPowerButton,
-    /// A wake that the operator's policy forbids: counted for the query.
-    CountForbiddenWake(WakeSource),
+    /// The operator allows a source that was forbidden: every allowed one is asked whether it is already due; each that is
+    /// becomes a [`DeviceRequest::Wake`](crate::DeviceRequest), handled next.
+    AskWakeSources,
+    /// A wake that is not delivered now: counted and logged, once a sleep for each source and fate.
+    NoteWake {
+        /// What would have woken the guest.
+        source: WakeSource,
+        /// Why it does not.
+        fate: WakeFate,
+    },
     /// The halt is done: the job may capture, load or send.
     BeginJob(JobKind),
     /// The job must end soon; it reports its end by a request.

@@ -70,7 +70,10 @@
 //! * When a job's own hold is the last and its lift cannot be prepared, the manager's hold takes its place, so that
 //!   `cont` tries again.
 //! * [`Effect::SleepDevices`] asks every wake source whether it is due already. Each that is becomes a
-//!   [`DeviceRequest::Wake`] of the current epoch, handled before anything else in the queue.
+//!   [`DeviceRequest::Wake`] of the current epoch, handled before anything else in the queue. [`Effect::AskWakeSources`]
+//!   asks those again that the policy allows.
+//! * Of several wakes that devices find due as they start, the report carries one that the policy allows, if there is one;
+//!   the others follow as [`DeviceRequest::Wake`].
 //! * All that an effect yields is handled before the reply of the request that caused it.
 //! * [`Effect::BeginJob`] follows the halt: what parked harts had posted before is handled first, then the job captures.
 //! * [`Effect::Flush`] runs on a worker and reports nothing here. [`Effect::Exit`] happens after the reply has been sent.
@@ -110,4 +113,4 @@ pub use refusal::Refusal;
 pub use request::{
     DeviceRequest, EngineReport, Epoch, GuestRequest, ManagementRequest, MigrationRequest, Request, Stamped,
 };
-pub use wake::{WakePolicy, WakeSource};
+pub use wake::{UnknownWakeSwitch, WakeChange, WakeFate, WakePolicy, WakeSource, WakeSwitch};

@@ -4,7 +4,8 @@
 //! handled, so it carries the epoch of that moment; one from before a reset or a load does nothing after it.
 
 use crate::{
-    ActionChange, DeviceId, Fault, MigrationStatus, SavedLifecycle, ShutdownCause, Sleep, WakeSource,
+    ActionChange, DeviceId, Fault, MigrationStatus, SavedLifecycle, ShutdownCause, Sleep, WakeChange,
+    WakeSource,
 };
 
 /// Counts resets and loads: the guest of one epoch is not the guest of the next.
@@ -58,6 +59,8 @@ pub enum ManagementRequest {
     },
     /// `set-action`.
     SetActions(ActionChange),
+    /// `x-set-wake-policy`.
+    SetWakePolicy(WakeChange),
     /// `inject-nmi`.
     InjectNmi,
     /// `dump-guest-memory`.
@@ -124,6 +127,8 @@ pub enum GuestRequest {
 pub enum DeviceRequest {
     /// A wake that the guest has armed is due.
     Wake(WakeSource),
+    /// What would be a wake has happened at a source that the guest has masked.
+    MaskedWake(WakeSource),
     /// The watchdog expired.
     Watchdog,
     /// A request failed in a device whose error policy is "stop".

@@ -226,11 +226,12 @@ mod management {
         let mut held = Machine::asleep().after(M::Stop);
         assert_eq!(held.then(M::SystemPowerdown), "POWERDOWN -> paused");
         assert_eq!(held.life.latched(), Some(WakeSource::PowerButton));
-        let wake_policy = WakePolicy { power_button: false, ..WakePolicy::ALL };
+        let wake_policy = WakePolicy::ALL.set(WakeSwitch::PowerButton, false);
         let config = Config { wake_policy, ..Config::default() };
         let mut deaf = Machine::with(config).after(M::Cont).after(G::Suspend(SLEEP));
         assert_eq!(deaf.then(M::SystemPowerdown), "POWERDOWN -> suspended");
-        assert!(deaf.effects.contains(&Effect::CountForbiddenWake(WakeSource::PowerButton)));
+        let noted = Effect::NoteWake { source: WakeSource::PowerButton, fate: WakeFate::Forbidden };
+        assert!(deaf.effects.contains(&noted));
     }
 
     #[test]
@@ -331,12 +332,46 @@ mod guest {
 
     #[test]
     fn a_forbidden_wake_is_counted() {
-        let wake_policy = WakePolicy { rtc: false, ..WakePolicy::ALL };
+        let wake_policy = WakePolicy::ALL.set(WakeSwitch::Rtc0, false);
         let config = Config { wake_policy, ..Config::default() };
         let machine = Machine::with(config).after(M::Cont).after(G::Suspend(SLEEP));
         let outcome = machine.life.apply(&D::Wake(ALARM).at(0)).unwrap();
-        assert_eq!(outcome.effects[..], [Effect::CountForbiddenWake(ALARM)]);
+        assert_eq!(outcome.effects[..], [Effect::NoteWake { source: ALARM, fate: WakeFate::Forbidden }]);
         assert_eq!(outcome.next, machine.life);
+    }
+
+    #[test]
+    fn a_masked_wake_is_counted_and_changes_nothing() {
+        for machine in [Machine::asleep(), Machine::asleep().after(M::Stop)] {
+            let outcome = machine.life.apply(&D::MaskedWake(ALARM).at(0)).unwrap();
+            assert_eq!(outcome.effects[..], [Effect::NoteWake { source: ALARM, fate: WakeFate::Masked }]);
+            assert_eq!(outcome.next, machine.life);
+        }
+        assert!(Machine::running().life.apply(&D::MaskedWake(ALARM).at(0)).unwrap().dropped);
+    }
+
+    #[test]
+    fn what_becomes_allowed_is_asked_again() {
+        use Effect::*;
+        let change = |on| M::SetWakePolicy(WakeChange::default().set(WakeSwitch::Rtc0, on)).into();
+        let asleep = Machine::asleep().life;
+        let forbidden = asleep.apply(&change(false)).unwrap();
+        assert_eq!(forbidden.effects[..], [PublishState]);
+        assert!(!forbidden.next.wake_policy().allows(ALARM));
+        assert!(forbidden.next.apply(&change(false)).unwrap().effects.is_empty());
+        let allowed = forbidden.next.apply(&change(true)).unwrap();
+        assert_eq!(allowed.effects[..], [PublishState, AskWakeSources]);
+        assert_eq!(allowed.next, asleep);
+        let held = forbidden.next.apply(&M::Stop.into()).unwrap().next;
+        assert_eq!(held.apply(&change(true)).unwrap().effects[..], [PublishState]);
+    }
+
+    #[test]
+    fn a_latched_wake_outlives_a_change_of_policy() {
+        let mut machine = Machine::asleep().after(M::Stop).after(D::Wake(ALARM));
+        let change = WakeChange::default().set(WakeSwitch::Rtc0, false);
+        assert_eq!(machine.then(M::SetWakePolicy(change)), "-> paused");
+        assert_eq!(machine.then(M::Cont), "RESUME WAKEUP -> running");
     }
 
     #[test]

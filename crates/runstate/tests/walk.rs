@@ -78,7 +78,7 @@ impl Picture {
     }
 }
 
-/// Everything that can be asked, but for `set-action` and stale requests.
+/// Everything that can be asked, but for `set-action`, `x-set-wake-policy` and stale requests.
 fn requests(epoch: Epoch) -> Vec<Request> {
     let managed = [
         M::Stop,
@@ -116,6 +116,7 @@ fn requests(epoch: Epoch) -> Vec<Request> {
     let device = [
         D::Wake(ALARM),
         D::Wake(WakeSource::Interrupt { line: 9 }),
+        D::MaskedWake(ALARM),
         D::Watchdog,
         D::IoError { device: DISK },
         BROKEN,
@@ -397,7 +398,7 @@ fn reset_means_off() {
 
 #[test]
 fn wakes_forbidden_or_no_suspend() {
-    let none = WakePolicy { rtc: false, interrupt: false, power_button: false, device: false };
+    let none = WakeSwitch::ALL.into_iter().fold(WakePolicy::ALL, |policy, switch| policy.set(switch, false));
     let actions =
         Actions { panic: PanicAction::None, watchdog: WatchdogAction::Poweroff, ..Actions::default() };
     walk_and_tell("wakes forbidden", starts(actions, none, true));

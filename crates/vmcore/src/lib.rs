@@ -34,6 +34,7 @@ mod saved;
 mod sync;
 pub mod testing;
 mod vcpu;
+mod wakes;
 
 pub use bus::{AccessFault, Bus, BusError, Mapping};
 pub use device::{AccessSize, Device, DevicePort};
@@ -43,3 +44,4 @@ pub use irq::{IrqLine, IrqSink};
 pub use machine::{BootEntry, Machine, PlaceError};
 pub use saved::{LoadError, Section};
 pub use vcpu::{Exit, Vcpu};
+pub use wakes::{AlarmTime, ArmedBy, WakeState};

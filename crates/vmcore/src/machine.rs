@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::harts::Harts;
+use crate::wakes::WakeState;
 
 /// How the machine comes out of reset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +45,12 @@ pub trait Machine: Send + Sync {
 
     /// The devices, in the order in which they start; they stop in the reverse order.
     fn devices(&self) -> &[Arc<dyn Device>];
+
+    /// What may wake the guest from a suspend to RAM, each source once, without management, which always may. Only looks:
+    /// the guest notices nothing. A machine that cannot suspend has none.
+    fn wake_sources(&self) -> Vec<WakeState> {
+        Vec::new()
+    }
 
     /// Copies kernel, initrd and device tree (with a new seed) into memory, as after power-on. Called with all harts
     /// parked. Images were read and checked when the machine was built, so that this does not do I/O.

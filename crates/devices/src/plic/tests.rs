@@ -18,7 +18,8 @@ impl Set {
     fn new() -> Self {
         let bench = Bench::new();
         let harts = bench.harts(2);
-        let named = [(12, WakeSource::Rtc(0))];
+        let named = |input, source, judged_by_device| WakeInput { input, source, judged_by_device };
+        let named = [named(12, WakeSource::Rtc(0), false), named(11, WakeSource::Rtc(1), true)];
         let plic = Arc::new(Plic::new("plic", harts.clone(), Arc::clone(&bench.port) as _, &named));
         Self { bench, harts, plic }
     }
@@ -163,7 +164,8 @@ fn what_cannot_interrupt_the_sleeper_does_not_wake_it() {
     for input in [4, 5, 6, 7] {
         set.plic.line(input).unwrap().set(true);
     }
-    assert_eq!(set.bench.port.take(), [], "masked, another mode's, a stopped hart's, enabled nowhere");
+    let masked = [4, 5, 6, 7].map(|line| DeviceRequest::MaskedWake(WakeSource::Interrupt { line }));
+    assert_eq!(set.bench.port.take(), masked, "masked, another mode's, a stopped hart's, enabled nowhere");
     set.plic.wake();
     set.enable(1, 7, 1);
     assert_eq!(set.bench.port.take(), [], "awake");
@@ -181,6 +183,44 @@ fn a_line_that_is_high_already_is_a_wake_at_sleep_and_at_start() {
     set.plic.stop();
     set.plic.line(11).unwrap().set(true);
     assert_eq!(set.bench.port.take(), [], "nothing is posted while held");
+}
+
+#[test]
+fn a_masked_line_that_rises_in_a_sleep_is_reported_once_the_machine_is_live() {
+    let set = Set::new();
+    set.harts.get(0).unwrap().force_start(StartParams { pc: 0, opaque: 0 });
+    let line = set.plic.line(12).unwrap();
+    line.set(true);
+    assert_eq!(set.plic.sleep(), None);
+    assert_eq!(set.bench.port.take(), [], "it was high before");
+    line.set(false);
+    set.plic.line(11).unwrap().set(true);
+    assert_eq!(set.bench.port.take(), [], "this one's device judges for itself");
+    set.plic.stop();
+    line.set(true);
+    assert_eq!(set.bench.port.take(), [], "nothing is posted while held");
+    assert_eq!(set.plic.start(), None);
+    assert_eq!(set.bench.port.take(), [DeviceRequest::MaskedWake(WakeSource::Rtc(0))]);
+    set.plic.stop();
+    assert_eq!(set.plic.start(), None);
+    assert_eq!(set.bench.port.take(), [], "reported once");
+}
+
+#[test]
+fn the_lines_that_may_wake_are_those_that_could_interrupt() {
+    let set = Set::new();
+    set.harts.get(0).unwrap().force_start(StartParams { pc: 0, opaque: 0 });
+    set.enable(1, 12, 1);
+    set.enable(1, 7, 2);
+    set.enable(1, 8, 0);
+    set.enable(3, 9, 1);
+    set.plic.line(12).unwrap().set(true);
+    let line = |input, source, asserted| WakeLine { input, source, asserted };
+    let seven = line(7, WakeSource::Interrupt { line: 7 }, false);
+    assert_eq!(set.plic.wake_lines(), [seven, line(12, WakeSource::Rtc(0), true)]);
+    set.plic.line(7).unwrap().set(true);
+    assert_eq!(set.plic.sleep(), Some(seven.source), "the most urgent");
+    assert!(set.plic.wake_lines().iter().all(|line| line.asserted), "and the other is due too");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use super::steps::Step;
 use crate::{
     DeviceRequest, Effect, Event, Fault, GuestRequest, Hold, Owner, PanicAction, PanicOutcome, Power,
-    ShutdownAction, ShutdownCause, Sleep, WatchdogAction,
+    ShutdownAction, ShutdownCause, Sleep, WakeFate, WatchdogAction,
 };
 
 impl Step {
@@ -67,6 +67,12 @@ impl Step {
                     return false;
                 }
                 self.wake_or_latch(source);
+            }
+            DeviceRequest::MaskedWake(source) => {
+                if !self.value.is_asleep() {
+                    return false;
+                }
+                self.effect(Effect::NoteWake { source, fate: WakeFate::Masked });
             }
             DeviceRequest::Watchdog => {
                 if self.value.needs_reset() {

@@ -4,7 +4,7 @@ use super::steps::Step;
 use crate::hold::HoldKind;
 use crate::{
     Effect, Event, Hold, IncomingStage, Job, JobKind, ManagementRequest, MigrationStatus, OutgoingStage,
-    Owner, Power, Refusal, ShutdownAction, ShutdownCause, WakeSource,
+    Owner, Power, Refusal, ShutdownAction, ShutdownCause, WakeChange, WakeSource,
 };
 
 impl Step {
@@ -28,6 +28,10 @@ impl Step {
                     self.value.actions = actions;
                     self.publish();
                 }
+                Ok(())
+            }
+            ManagementRequest::SetWakePolicy(change) => {
+                self.set_wake_policy(change);
                 Ok(())
             }
             ManagementRequest::InjectNmi => Err(Refusal::NoNmi),
@@ -116,6 +120,20 @@ impl Step {
         }
         self.wake(WakeSource::Management);
         Ok(())
+    }
+
+    /// A source that becomes allowed while its wake is due wakes the guest at once, or, if the machine is held, when that is
+    /// over. A wake that is latched already was allowed when it came, and stays.
+    fn set_wake_policy(&mut self, change: WakeChange) {
+        let old = self.value.wake_policy;
+        self.value.wake_policy = old.with(change);
+        if self.value.wake_policy == old {
+            return;
+        }
+        self.publish();
+        if self.value.is_live() && self.value.is_asleep() && self.value.wake_policy.allows_more_than(old) {
+            self.effect(Effect::AskWakeSources);
+        }
     }
 
     /// The button's device latches the press in every state; a sleeping guest is woken by policy (B17).

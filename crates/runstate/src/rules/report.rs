@@ -2,7 +2,7 @@
 
 use super::steps::Step;
 use crate::job::{Lift, Phase, Takes};
-use crate::{Effect, EngineReport, Event, Fault, Hold, HoldKind, Owner, Refusal, WakeSource};
+use crate::{Effect, EngineReport, Event, Fault, Hold, HoldKind, Owner, Refusal, WakeFate, WakeSource};
 
 impl Step {
     pub(super) fn report(&mut self, report: EngineReport) -> Result<(), Refusal> {
@@ -53,7 +53,7 @@ impl Step {
         if self.value.is_asleep() {
             let allowed = due.filter(|source| self.value.wake_policy.allows(*source));
             if let (Some(source), None) = (due, allowed) {
-                self.effect(Effect::CountForbiddenWake(source));
+                self.effect(Effect::NoteWake { source, fate: WakeFate::Forbidden });
             }
             let asked = lift.wake.then_some(WakeSource::Management);
             match self.value.latched.or(allowed).or(asked) {

@@ -7,7 +7,7 @@ use crate::hold::HoldKind;
 use crate::job::{Lift, Phase, Takes};
 use crate::{
     Effect, Effects, Event, Hold, IncomingStage, Job, Lifecycle, MigrationStatus, Outcome, Owner, Power,
-    RebootAction, ShutdownAction, ShutdownCause, WakeSource,
+    RebootAction, ShutdownAction, ShutdownCause, WakeFate, WakeSource,
 };
 
 /// One request being carried out.
@@ -131,12 +131,13 @@ impl Step {
     /// Only for a sleeping guest.
     pub(super) fn wake_or_latch(&mut self, source: WakeSource) {
         if !self.value.wake_policy.allows(source) {
-            self.effect(Effect::CountForbiddenWake(source));
+            self.effect(Effect::NoteWake { source, fate: WakeFate::Forbidden });
         } else if self.value.is_live() {
             self.wake(source);
         } else if self.value.latched.is_none() {
             self.value.latched = Some(source);
             self.publish();
+            self.effect(Effect::NoteWake { source, fate: WakeFate::Latched });
         }
     }
 

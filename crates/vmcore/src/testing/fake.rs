@@ -14,6 +14,7 @@ use crate::machine::{BootEntry, Machine, PlaceError};
 use crate::park::flag;
 use crate::saved::{LoadError, Section};
 use crate::vcpu::{Exit, Vcpu};
+use crate::wakes::WakeState;
 
 /// What a scripted hart does next. With an empty script it waits for an interrupt.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -265,6 +266,7 @@ pub struct FakeMachine {
     placed: AtomicU64,
     misplaces: AtomicBool,
     firmware: AtomicBool,
+    wakes: Mutex<Vec<WakeState>>,
 }
 
 impl FakeMachine {
@@ -290,6 +292,7 @@ impl FakeMachine {
                 placed: AtomicU64::new(0),
                 misplaces: AtomicBool::new(false),
                 firmware: AtomicBool::new(false),
+                wakes: Mutex::default(),
             }),
             vcpus,
             script_ofs,
@@ -304,6 +307,11 @@ impl FakeMachine {
     /// From the next reset on all harts start in machine mode, as under firmware of the guest's own.
     pub fn boot_firmware(&self) {
         self.firmware.store(true, Ordering::SeqCst);
+    }
+
+    /// What it answers about its wake sources from now on.
+    pub fn set_wake_sources(&self, sources: &[WakeState]) {
+        *lock(&self.wakes) = sources.to_vec();
     }
 
     /// The next time the boot images are placed, that fails.
@@ -324,6 +332,10 @@ impl Machine for FakeMachine {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &self.devices
+    }
+
+    fn wake_sources(&self) -> Vec<WakeState> {
+        lock(&self.wakes).clone()
     }
 
     fn place_images(&self) -> Result<BootEntry, PlaceError> {
