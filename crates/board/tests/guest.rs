@@ -55,6 +55,7 @@ impl Machine1 {
                 // A guest that waits by the clock: let time pass.
                 Exit::Limit => self.ground.host.advance(1_000_000),
                 Exit::Stopped => return None,
+                Exit::Debug(hit) => panic!("nobody debugs, and yet {hit:?}"),
                 Exit::Request { request, .. } => return Some(request),
             }
         }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clock::{CountedSource, TimerQueue};
 use runstate::{DeviceRequest, Fault, GuestRequest};
 use vmcore::park::flag;
-use vmcore::{Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu};
+use vmcore::{DebugHit, Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu};
 
 use crate::queue::Sender;
 
@@ -44,9 +44,31 @@ pub(crate) enum Doing {
 pub(crate) struct Slot {
     pub(crate) vcpu: Box<dyn Vcpu>,
     pub(crate) doing: Doing,
+    pub(crate) step: Stepping,
+    /// Met a point of the debugger's, or ended a step: the machine thread is told, and nothing is done until it takes this.
+    pub(crate) hit: Option<DebugHit>,
+}
+
+/// Whether the hart stops after one instruction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stepping {
+    /// It does not.
+    No,
+    /// It does, and has not executed it yet.
+    Wanted,
+    /// It has, but what that instruction asked for came first.
+    Done,
 }
 
 impl Slot {
+    /// Power-on: whatever the hart was about is over.
+    pub(crate) fn reset(&mut self) {
+        self.vcpu.reset();
+        self.doing = Doing::Stopped;
+        self.step = Stepping::No;
+        self.hit = None;
+    }
+
     /// Starts the hart if that was asked since the last look. Whoever looks at a parked hart does this first: the hart
     /// may have been started while it was parked, and its thread has not seen it.
     pub(crate) fn apply_start(&mut self, shared: &HartShared) {
@@ -69,7 +91,8 @@ pub(crate) struct Hart {
 
 impl Hart {
     pub(crate) fn new(shared: Arc<HartShared>, vcpu: Box<dyn Vcpu>) -> Arc<Self> {
-        let slot = Mutex::new(Slot { vcpu, doing: Doing::Stopped });
+        let slot = Slot { vcpu, doing: Doing::Stopped, step: Stepping::No, hit: None };
+        let slot = Mutex::new(slot);
         Arc::new(Self { shared, slot, thread_id: AtomicI32::new(0), exits: AtomicU64::new(0) })
     }
 
@@ -157,6 +180,7 @@ impl HartThread {
         let step = catch_unwind(AssertUnwindSafe(|| self.step(&mut slot)));
         step.unwrap_or_else(|_panic| {
             slot.doing = Doing::Stopped;
+            slot.step = Stepping::No;
             // Before it is outside: see `execute`.
             let epoch = self.harts.epoch();
             self.hart.shared.gate().leave();
@@ -167,7 +191,18 @@ impl HartThread {
     fn step(&self, slot: &mut Slot) -> Next {
         let shared = &self.hart.shared;
         slot.apply_start(shared);
+        if slot.hit.is_some() {
+            return Next::Sleep(0);
+        }
+        if slot.step == Stepping::Done && !matches!(slot.doing, Doing::AwaitsAnswer { .. }) {
+            return self.stop_for_debugger(slot, DebugHit::Step);
+        }
         match slot.doing {
+            // The hart may go on from `wfi` whenever it likes (privileged specification, 3.3.3), so a step always ends.
+            Doing::Waits if slot.step == Stepping::Wanted && shared.hsm_state() == HsmState::Started => {
+                slot.doing = Doing::Runs;
+                Next::Again
+            }
             Doing::Runs => self.execute(slot),
             Doing::Waits => {
                 shared.gate().take(flag::IRQ);
@@ -201,7 +236,8 @@ impl HartThread {
             return Next::Again;
         }
         let limit = self.limit(slot);
-        let exit = slot.vcpu.run(limit);
+        let alone = slot.step == Stepping::Wanted;
+        let exit = if alone { slot.vcpu.step() } else { slot.vcpu.run(limit) };
         // Read before the hart is outside, because from then on the machine may be reset: what the guest asks now must
         // not pass for a request of the guest that comes after.
         let epoch = self.harts.epoch();
@@ -210,7 +246,15 @@ impl HartThread {
         }
         shared.gate().leave();
         self.hart.exits.fetch_add(1, Ordering::Relaxed);
+        if alone && !matches!(exit, Exit::Signal | Exit::Limit) {
+            slot.step = Stepping::Done;
+        }
         match exit {
+            Exit::Debug(hit) => {
+                slot.hit = Some(hit);
+                slot.step = Stepping::No;
+                Next::Post(epoch, GuestRequest::DebugStop)
+            }
             Exit::Signal => Next::Again,
             Exit::Limit => {
                 self.run_due();
@@ -229,6 +273,13 @@ impl HartThread {
                 Next::Post(epoch, request)
             }
         }
+    }
+
+    /// Outside: the hart has ended its step some time ago.
+    fn stop_for_debugger(&self, slot: &mut Slot, hit: DebugHit) -> Next {
+        slot.hit = Some(hit);
+        slot.step = Stepping::No;
+        Next::Post(self.harts.epoch(), GuestRequest::DebugStop)
     }
 
     /// How many instructions the hart may have retired when it has to look at the time again.

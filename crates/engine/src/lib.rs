@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod debug;
 mod hart;
 mod machine;
 mod publish;
@@ -36,6 +37,7 @@ use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
 use vmcore::{HsmState, Machine, PlaceError, Vcpu};
 
+pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
 pub use publish::{Status, Subscriber, SubscriptionId, TimedEvent};
 pub use queue::Port;
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};

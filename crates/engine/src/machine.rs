@@ -21,7 +21,8 @@ use runstate::{
 use vmcore::park::flag;
 use vmcore::{BootEntry, Device, Machine, PlaceError, SbiReturn, StartParams};
 
-use crate::hart::{Doing, Hart};
+use crate::debug::DebugState;
+use crate::hart::{Doing, Hart, Slot};
 use crate::publish::{Publisher, Status, since_1970};
 use crate::queue::{Message, Receiver};
 use crate::wakes::WakeBook;
@@ -47,6 +48,15 @@ struct Deferred {
     until: Instant,
 }
 
+/// Which harts are to be unparked.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Unpark {
+    #[default]
+    None,
+    One(u32),
+    All,
+}
+
 /// The machine thread's state.
 pub(crate) struct MachineThread {
     pub(crate) lifecycle: Lifecycle,
@@ -57,8 +67,9 @@ pub(crate) struct MachineThread {
     pub(crate) receiver: Receiver,
     wakes: Arc<WakeBook>,
     deferred: VecDeque<Deferred>,
-    /// Harts are to be unparked once the message at hand is answered.
-    unpark_due: bool,
+    /// Harts to unpark once the message at hand is answered.
+    unpark_due: Unpark,
+    pub(crate) debug: DebugState,
     exit: Option<i32>,
 }
 
@@ -81,7 +92,8 @@ impl MachineThread {
             receiver,
             wakes,
             deferred: VecDeque::new(),
-            unpark_due: false,
+            unpark_due: Unpark::None,
+            debug: DebugState::default(),
             exit: None,
         }
     }
@@ -157,13 +169,14 @@ impl MachineThread {
                     }
                 }
             }
+            Message::Debug(ask) => ask(self),
             Message::Describe { hart, reply } => {
                 let _ = reply.send(self.describe(hart));
             }
         }
     }
 
-    fn manage(&mut self, request: ManagementRequest) -> Result<(), Refusal> {
+    pub(crate) fn manage(&mut self, request: ManagementRequest) -> Result<(), Refusal> {
         self.apply(Request::Management(request)).map(|_| ())
     }
 
@@ -174,6 +187,9 @@ impl MachineThread {
     }
 
     fn guest(&mut self, hart: u32, epoch: u64, request: GuestRequest) {
+        if request == GuestRequest::DebugStop {
+            return self.debug_stop(hart, epoch);
+        }
         // One of an older epoch does nothing, so it need not wait; what waits is at most one request a hart.
         self.deferred.retain(|deferred| deferred.epoch == self.lifecycle.epoch());
         let current = epoch == self.lifecycle.epoch();
@@ -221,7 +237,7 @@ impl MachineThread {
 
     /// Applies a request and carries out everything that follows from it: its effects, the reports that they ask for,
     /// and the wakes that they find due. Returns whether the request was dropped.
-    fn apply(&mut self, request: Request) -> Result<bool, Refusal> {
+    pub(crate) fn apply(&mut self, request: Request) -> Result<bool, Refusal> {
         let outcome = self.lifecycle.apply(&request)?;
         self.lifecycle = outcome.next;
         let mut follow = VecDeque::new();
@@ -263,11 +279,13 @@ impl MachineThread {
             }
             Effect::ParkHarts if self.lifecycle.is_exiting() => self.park_to_exit(),
             Effect::ParkHarts => self.park(),
-            Effect::UnparkHarts => self.unpark_due = true,
+            Effect::UnparkHarts => {
+                self.forget_stop();
+                self.unpark_due = Unpark::All;
+            }
             Effect::UnparkOne { hart } => {
-                if let Some(hart) = self.hart(hart) {
-                    hart.shared.gate().lower(flag::PARK);
-                }
+                self.forget_stop();
+                self.unpark_due = Unpark::One(hart);
             }
             Effect::StopDevices => self.stop_devices(),
             Effect::StartDevices => {
@@ -344,7 +362,7 @@ impl MachineThread {
         self.publisher.publish(status(&self.lifecycle), event);
     }
 
-    fn hart(&self, id: u32) -> Option<&Arc<Hart>> {
+    pub(crate) fn hart(&self, id: u32) -> Option<&Arc<Hart>> {
         self.harts.get(usize::try_from(id).ok()?)
     }
 
@@ -353,13 +371,14 @@ impl MachineThread {
     }
 
     fn park(&mut self) {
-        self.unpark_due = false;
+        self.unpark_due = Unpark::None;
         for hart in &self.harts {
             hart.shared.gate().raise(flag::PARK);
         }
         for hart in &self.harts {
             hart.shared.gate().wait_outside();
         }
+        self.disarm();
     }
 
     /// Parks the harts for good. One that hangs, through a fault of this program, must not keep the process.
@@ -380,11 +399,11 @@ impl MachineThread {
     /// Lets the harts go that the last message's effects have set free. After its reply: the harts would compete with the
     /// asker for the host's processors, and nothing that is asked next can be handled before.
     fn unpark(&mut self) {
-        if !std::mem::take(&mut self.unpark_due) {
-            return;
-        }
+        let unpark = std::mem::take(&mut self.unpark_due);
         for hart in &self.harts {
-            hart.shared.gate().lower(flag::PARK);
+            if unpark == Unpark::All || unpark == Unpark::One(hart.shared.id()) {
+                hart.shared.gate().lower(flag::PARK);
+            }
         }
     }
 
@@ -395,8 +414,7 @@ impl MachineThread {
         }
         for hart in &self.harts {
             let mut slot = hart.slot();
-            slot.vcpu.reset();
-            slot.doing = Doing::Stopped;
+            slot.reset();
             hart.shared.reset();
         }
         self.timers.set_asleep(false);
@@ -423,6 +441,11 @@ impl MachineThread {
 
     /// Where a hart is. It is parked for the look; guest time goes on, as it would under a busy host.
     fn describe(&self, hart: u32) -> Option<String> {
+        self.look_at(hart, |slot| slot.vcpu.describe())
+    }
+
+    /// Has a look at a hart, which is parked for it.
+    pub(crate) fn look_at<T>(&self, hart: u32, look: impl FnOnce(&mut Slot) -> T) -> Option<T> {
         let hart = self.hart(hart)?;
         let gate = hart.shared.gate();
         let was_parked = gate.flags() & flag::PARK != 0;
@@ -430,12 +453,12 @@ impl MachineThread {
         gate.wait_outside();
         let mut slot = hart.slot();
         slot.apply_start(&hart.shared);
-        let text = slot.vcpu.describe();
+        let seen = look(&mut slot);
         drop(slot);
         if !was_parked {
             gate.lower(flag::PARK);
         }
-        Some(text)
+        Some(seen)
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use runstate::{DeviceRequest, GuestRequest, ManagementRequest, Refusal};
 use vmcore::{DevicePort, Harts};
 
+use crate::machine::MachineThread;
+
 /// What the machine thread is asked.
 pub(crate) enum Message {
     /// A request of management; the answer goes back when all its effects are carried out.
@@ -17,6 +19,8 @@ pub(crate) enum Message {
     Guest { hart: u32, epoch: u64, request: GuestRequest },
     /// There are requests in the devices' inbox.
     Device,
+    /// What a debugger asks; see [`crate::debug`].
+    Debug(Box<dyn FnOnce(&mut MachineThread) + Send>),
     /// Describe hart `hart`.
     Describe { hart: u32, reply: mpsc::SyncSender<Option<String>> },
 }

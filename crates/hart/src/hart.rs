@@ -13,6 +13,7 @@ use crate::exec::Leave;
 use crate::extensions::Extensions;
 use crate::op::SLOTS;
 use crate::pmp::Pmp;
+use crate::points::Points;
 use crate::tlb::Tlb;
 use crate::trap::Mode;
 
@@ -66,6 +67,7 @@ pub struct Hart {
     /// Retired count at the last trap, and how many traps in a row have found it so.
     pub(crate) last_trap: u64,
     pub(crate) trap_streak: u32,
+    pub(crate) points: Points,
     pub(crate) pages: PageCache,
     pub(crate) shared: Arc<HartShared>,
     pub(crate) harts: Harts,
@@ -96,6 +98,7 @@ impl Hart {
             reservation: None,
             last_trap: 0,
             trap_streak: 0,
+            points: Points::default(),
             pages: PageCache::new(),
             shared,
             harts,
@@ -196,7 +199,7 @@ impl Hart {
         }
     }
 
-    fn set_bound(&mut self, limit: u64) {
+    pub(crate) fn set_bound(&mut self, limit: u64) {
         let retired = self.retired_now();
         // What does not fit is out of reach.
         let budget = i64::try_from(limit.saturating_sub(retired)).unwrap_or(i64::MAX);
@@ -239,7 +242,7 @@ impl Hart {
     }
 
     /// Serves interrupts and fences; `Some` if somebody wants more than that.
-    fn serve_flags(&mut self) -> Option<Exit> {
+    pub(crate) fn serve_flags(&mut self) -> Option<Exit> {
         let shared = Arc::clone(&self.shared);
         let flags = shared.gate().flags();
         if flags & flag::FENCE != 0 {
@@ -261,6 +264,9 @@ fn host_processors() -> usize {
 impl Vcpu for Hart {
     /// A guest that only takes traps and retires nothing makes this return [`Exit::Signal`] now and then.
     fn run(&mut self, limit: u64) -> Exit {
+        if let Some(owed) = self.take_owed() {
+            return owed;
+        }
         let mut start = None;
         let exit = loop {
             if self.shared.gate().flags() != 0 {
@@ -280,6 +286,11 @@ impl Vcpu for Hart {
             self.set_bound(limit);
             match self.execute(start.take()) {
                 Leave::Look => {}
+                Leave::Exit(Exit::Signal) if self.has_met_watchpoint() => {
+                    if let Some(exit) = self.finish_watched() {
+                        break exit;
+                    }
+                }
                 Leave::Exit(exit) => break exit,
                 Leave::Budget => {
                     // The next block is too long: as many of its instructions as may be executed.

@@ -34,6 +34,7 @@ mod mem;
 mod mmu;
 mod op;
 mod pmp;
+mod points;
 mod saved;
 mod tlb;
 mod trap;

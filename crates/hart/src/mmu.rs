@@ -88,7 +88,7 @@ impl Hart {
         if mode == Mode::Machine || levels == 0 {
             return Ok(Translation { phys: addr, size: ram::PAGE_SIZE });
         }
-        self.walk(addr, access, mode, levels).map_err(|error| {
+        self.walk(addr, levels, |pte| self.permits(pte, access, mode)).map_err(|error| {
             let cause = match error {
                 WalkError::Page => access.page_fault(),
                 WalkError::Access => access.access_fault(),
@@ -97,7 +97,17 @@ impl Hart {
         })
     }
 
-    fn walk(&self, addr: u64, access: Access, mode: Mode, levels: u32) -> Result<Translation, WalkError> {
+    /// Where `addr` leads, for a debugger: whatever its page permits, and without a trace.
+    pub(crate) fn peek(&self, addr: u64) -> Option<u64> {
+        match satp::levels(self.csr.satp) {
+            levels if levels != 0 && self.mode != Mode::Machine => {
+                self.walk(addr, levels, |_| true).ok().map(|found| found.phys)
+            }
+            _ => Some(addr),
+        }
+    }
+
+    fn walk(&self, addr: u64, levels: u32, permits: impl Fn(u64) -> bool) -> Result<Translation, WalkError> {
         let unused = 64 - (12 + 9 * levels);
         if ((addr << unused) as i64 >> unused) as u64 != addr {
             return Err(WalkError::Page);
@@ -113,7 +123,7 @@ impl Hart {
             let next = (pte >> 10) << 12;
             if pte & (READ | EXECUTE) != 0 {
                 let within = (1_u64 << shift) - 1;
-                if next & within & !0xfff != 0 || !self.permits(pte, access, mode) {
+                if next & within & !0xfff != 0 || !permits(pte) {
                     return Err(WalkError::Page);
                 }
                 return Ok(Translation { phys: next & !within | addr & within, size: within + 1 });

@@ -54,6 +54,8 @@ pub(crate) enum Cause {
     LoadPage = 13,
     StorePage = 15,
     MisalignedLoad = 4,
+    /// None of the guest's: a debugger watches what was about to be accessed. Never taken.
+    Watchpoint = 63,
 }
 
 /// An exception about to be taken.
@@ -88,7 +90,13 @@ impl Hart {
     /// anything, so that whoever bounds its run should have a look.
     #[cold]
     pub(crate) fn take_trap(&mut self, trap: Trap) -> bool {
+        if self.points.intercept(&trap) {
+            return true;
+        }
         self.enter_trap(trap.cause as u64, trap.tval);
+        if self.points.alone {
+            return true;
+        }
         let retired = self.retired_now();
         if self.last_trap == retired {
             self.trap_streak += 1;

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod bus;
+mod debug;
 mod device;
 mod firmware;
 mod harts;
@@ -37,6 +38,7 @@ mod vcpu;
 mod wakes;
 
 pub use bus::{AccessFault, Bus, BusError, Mapping};
+pub use debug::{Debug, DebugHit, Point, Register, Space, Watch};
 pub use device::{AccessSize, Device, DevicePort};
 pub use firmware::{EcallOutcome, Firmware, SbiCall, SbiReturn};
 pub use harts::{FenceWait, HartShared, Harts, HsmState, NotStopped, StartParams, mip};

@@ -2,6 +2,7 @@
 
 use runstate::GuestRequest;
 
+use crate::debug::{Debug, DebugHit};
 use crate::firmware::SbiReturn;
 use crate::harts::StartParams;
 use crate::saved::{LoadError, Section};
@@ -26,10 +27,12 @@ pub enum Exit {
     },
     /// The bound on retired instructions is reached.
     Limit,
+    /// The debugger's: a point was hit, or a step is done.
+    Debug(DebugHit),
 }
 
 /// A hart. Owned by its thread while that is executing, by the machine thread while it is parked.
-pub trait Vcpu: Send {
+pub trait Vcpu: Debug + Send {
     /// Executes until something else is wanted of the thread. The caller has entered the hart's gate.
     ///
     /// `limit` is the value of [`Vcpu::retired`] at which it returns at the latest, exactly (`u64::MAX`: no bound).

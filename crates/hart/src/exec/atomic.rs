@@ -44,6 +44,10 @@ impl Hart {
         let double = op.code == Code::ScD;
         let addr = self.x[usize::from(op.rs1)];
         let new = self.x[usize::from(op.rs2)];
+        // First of all, for what a watchpoint stops is executed again.
+        if let Err(trap) = self.check_watch(addr, if double { 8 } else { 4 }, Access::Write) {
+            return Flow::Trap(trap);
+        }
         let reservation = self.reservation.take();
         self.release(op);
         let (word, phys) = match self.word_at(addr, double, Access::Write) {
@@ -64,6 +68,9 @@ impl Hart {
         let double = op.code as u16 >= Code::AmoswapD as u16;
         let addr = self.x[usize::from(op.rs1)];
         let operand = self.x[usize::from(op.rs2)];
+        if let Err(trap) = self.check_watch(addr, if double { 8 } else { 4 }, Access::Read) {
+            return Flow::Trap(trap);
+        }
         self.release(op);
         let (word, phys) = match self.word_at(addr, double, Access::Write) {
             Ok(word) => word,

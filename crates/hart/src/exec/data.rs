@@ -70,6 +70,10 @@ impl Hart {
 
     /// Translates an aligned access, checks it, and fills a slot if the page is RAM throughout and treated alike.
     fn resolve(&mut self, addr: u64, len: u64, access: Access) -> Result<Place, Trap> {
+        let watched = self.points.watch_page(addr);
+        if watched {
+            self.check_watch(addr, len, access)?;
+        }
         let found = self.translate(addr, access)?;
         let phys = found.phys;
         if !self.csr.pmp.allows(phys, len, access, self.effective_mode(access)) {
@@ -78,7 +82,7 @@ impl Hart {
         if !self.ram.contains(phys, len) {
             return Ok(Place::Device(phys));
         }
-        if self.csr.pmp.is_uniform(phys) {
+        if self.csr.pmp.is_uniform(phys) && !watched {
             if found.size > PAGE_SIZE {
                 self.tlb.note_large(addr & !(found.size - 1), found.size);
             }
@@ -120,7 +124,8 @@ impl Hart {
     }
 
     /// Guest physical addresses of the bytes of a misaligned access, all of them checked, as first parts and lengths.
-    fn pieces(&self, addr: u64, len: u64, access: Access) -> Result<[(u64, u64); 2], Trap> {
+    fn pieces(&mut self, addr: u64, len: u64, access: Access) -> Result<[(u64, u64); 2], Trap> {
+        self.check_watch(addr, len, access)?;
         let first = len.min(PAGE_SIZE - addr % PAGE_SIZE);
         let mut pieces = [(0, first), (0, len - first)];
         let mut at = addr;

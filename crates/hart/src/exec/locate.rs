@@ -3,7 +3,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use ram::PAGE_SIZE;
-use vmcore::Exit;
+use vmcore::{DebugHit, Exit};
 
 use super::Leave;
 use crate::block::Cursor;
@@ -18,7 +18,14 @@ impl Hart {
     #[cold]
     #[inline(never)]
     pub(super) fn locate(&mut self) -> Result<Cursor, Leave> {
+        if self.points.alone {
+            // The one instruction is done; what comes next may trap and must not.
+            return Err(Leave::Look);
+        }
         loop {
+            if self.at_breakpoint() {
+                return Err(Leave::Exit(Exit::Debug(DebugHit::Breakpoint)));
+            }
             let trap = match self.block_at_pc() {
                 Ok(cursor) => return Ok(cursor),
                 Err(trap) => trap,
@@ -35,6 +42,9 @@ impl Hart {
     fn block_at_pc(&mut self) -> Result<Cursor, Trap> {
         if self.pc & self.misaligned_pc != 0 {
             return Err(Trap::new(Cause::MisalignedFetch, self.pc));
+        }
+        if self.points.in_page(self.pc) {
+            return self.locate_single();
         }
         let found = self.translate(self.pc, Access::Execute)?;
         let fault = Trap::new(Cause::FetchAccess, self.pc);
@@ -66,6 +76,14 @@ impl Hart {
         }
         self.tlb.fill_fetch(self.pc, page);
         Ok(cursor)
+    }
+
+    /// A block of the instruction at any pc alone, for one that is executed alone.
+    pub(crate) fn locate_alone(&mut self) -> Result<Cursor, Trap> {
+        if self.pc & self.misaligned_pc != 0 {
+            return Err(Trap::new(Cause::MisalignedFetch, self.pc));
+        }
+        self.locate_few(1)
     }
 
     /// A block of the instruction at the pc alone, wherever it lies.

@@ -279,6 +279,9 @@ impl Hart {
                     }
                     Code::Straddle => {
                         self.pc = pc!();
+                        if self.points.alone {
+                            return Leave::Look;
+                        }
                         cursor = match self.locate_single() {
                             Ok(cursor) => cursor,
                             Err(trap) => {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clock::{GuestClock, TimerQueue};
 use runstate::{GuestRequest, WakeSource};
 
+use crate::debug::{Debug, DebugHit, Point, Register, Space};
 use crate::device::{AccessSize, Device};
 use crate::firmware::SbiReturn;
 use crate::harts::{HartShared, Harts, StartParams};
@@ -31,6 +32,8 @@ pub enum Step {
     Hang,
     /// Sets the supervisor timer's compare register this many ticks from now.
     Compare(u64),
+    /// Meets a breakpoint or a watchpoint.
+    Hit(DebugHit),
     /// Panics, as a bug in the emulator would.
     Panic,
     /// Waits, and panics when it is asked whether an interrupt is pending.
@@ -73,6 +76,7 @@ pub struct FakeVcpu {
     panics_waiting: bool,
     pc: u64,
     result: Option<SbiReturn>,
+    points: Arc<[Point]>,
 }
 
 impl FakeVcpu {
@@ -82,8 +86,16 @@ impl FakeVcpu {
         let blocks = Arc::new(AtomicU64::new(0));
         let script_of =
             Script { script: Arc::clone(&script), blocks: Arc::clone(&blocks), shared: Arc::clone(&shared) };
-        let hart =
-            Self { shared, script, blocks, spinning: false, panics_waiting: false, pc: 0, result: None };
+        let hart = Self {
+            shared,
+            script,
+            blocks,
+            spinning: false,
+            panics_waiting: false,
+            pc: 0,
+            result: None,
+            points: Arc::new([]),
+        };
         (hart, script_of)
     }
 }
@@ -106,6 +118,7 @@ impl Vcpu for FakeVcpu {
                 Some(Step::Ecall(request)) => return Exit::Request { request, ecall: true },
                 Some(Step::Store(request)) => return Exit::Request { request, ecall: false },
                 Some(Step::Spin) => self.spinning = true,
+                Some(Step::Hit(hit)) => return Exit::Debug(hit),
                 Some(Step::Stop) => {
                     self.shared.hsm_stop();
                     return Exit::Stopped;
@@ -169,7 +182,45 @@ impl Vcpu for FakeVcpu {
     }
 
     fn describe(&self) -> String {
-        format!("pc {:#x} a0 {:?}", self.pc, self.result)
+        let registers = format!("pc {:#x} a0 {:?}", self.pc, self.result);
+        match self.points.len() {
+            0 => registers,
+            points => format!("{registers} points {points}"),
+        }
+    }
+}
+
+/// The pc alone, and no memory. A step is 4 bytes further.
+impl Debug for FakeVcpu {
+    fn read_register(&mut self, register: Register) -> Option<u64> {
+        (register == Register::Pc).then_some(self.pc)
+    }
+
+    fn write_register(&mut self, register: Register, value: u64) -> bool {
+        let is_pc = register == Register::Pc;
+        if is_pc {
+            self.pc = value;
+        }
+        is_pc
+    }
+
+    fn read_memory(&self, _space: Space, _addr: u64, _bytes: &mut [u8]) -> usize {
+        0
+    }
+
+    fn write_memory(&mut self, _space: Space, _addr: u64, _bytes: &[u8]) -> usize {
+        0
+    }
+
+    fn set_points(&mut self, points: Arc<[Point]>) {
+        self.points = points;
+    }
+
+    fn pass_breakpoint(&mut self) {}
+
+    fn step(&mut self) -> Exit {
+        self.pc += 4;
+        Exit::Debug(DebugHit::Step)
     }
 }
 
