@@ -11,6 +11,9 @@
 //! machine's life and the only one that publishes; queries are answered from what it published, on the thread of
 //! whoever asks.
 //!
+//! Every publication is one [`Record`], numbered without a gap; [`Status::fold`] makes the published [`Status`] out of
+//! them, here and for whoever follows. The last few thousand are kept ([`Engine::replay`]).
+//!
 //! Invariants (design, section 5): refusals change nothing; harts execute exactly while the machine is live and the
 //! guest awake; events caused by a request are with every subscriber before its reply; requests that an effect yields
 //! are handled before that reply too; a request made before a reset does nothing after it.
@@ -19,9 +22,12 @@
 
 mod debug;
 mod hart;
+mod journal;
 mod machine;
 mod publish;
 mod queue;
+mod record;
+mod status;
 mod timer;
 mod wakes;
 
@@ -38,14 +44,18 @@ use vmcore::park::flag;
 use vmcore::{HsmState, Machine, PlaceError, Vcpu};
 
 pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
-pub use publish::{Status, Subscriber, SubscriptionId, TimedEvent};
+pub use journal::Replay;
+pub use publish::{Subscriber, SubscriptionId};
 pub use queue::Port;
+pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
+pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
 
 use hart::{Counted, Hart, HartThread};
 use machine::MachineThread;
 use publish::Publisher;
 use queue::{Message, Receiver, Sender};
+use record::Clocks;
 use timer::{Bell, TimerThread};
 use wakes::WakeBook;
 
@@ -163,10 +173,11 @@ impl Builder {
             let (queue, harts) = (sender.clone(), harts.clone());
             move || queue.post_device(harts.epoch(), DeviceRequest::HartFailed { what: Fault::Effect })
         };
+        let clocks = Clocks { host: Arc::clone(&config.host), guest: Arc::clone(config.timers.clock()) };
         let timer = TimerThread::new(Arc::clone(&config.timers), config.host, sooner, failed)
             .map_err(host_error("descriptor for timers"))?;
         let bell = timer.bell();
-        let publisher = Arc::new(Publisher::new(machine::status(&config.lifecycle)));
+        let publisher = Arc::new(Publisher::new(&config.lifecycle, clocks));
         let cores: Vec<_> = harts
             .iter()
             .zip(config.vcpus)
@@ -270,8 +281,13 @@ struct Inner {
 impl Engine {
     /// Asks something of the machine's life and waits until it has happened, with everything that it led to.
     pub fn manage(&self, request: ManagementRequest) -> Result<(), ManageError> {
+        self.manage_by(By::Unnamed, request)
+    }
+
+    /// The same; records say that it was `by` who asked.
+    pub fn manage_by(&self, by: By, request: ManagementRequest) -> Result<(), ManageError> {
         let (reply, answer) = sync_channel(1);
-        if !self.inner.sender.post(Message::Management { request, reply }) {
+        if !self.inner.sender.post(Message::Management { request, by, reply }) {
             return Err(ManageError::Ended);
         }
         match answer.recv() {
@@ -280,8 +296,8 @@ impl Engine {
         }
     }
 
-    /// The published state.
-    pub fn status(&self) -> Status {
+    /// The published status.
+    pub fn status(&self) -> Arc<Status> {
         self.inner.publisher.status()
     }
 
@@ -290,9 +306,24 @@ impl Engine {
         self.inner.wakes.report(self.inner.vm.wake_sources())
     }
 
-    /// Has `subscriber` follow the machine; it hears the present state first.
+    /// This moment, for [`Status::until`].
+    pub fn now(&self) -> Stamp {
+        self.inner.publisher.now()
+    }
+
+    /// The records from number `from` up to number `until`, or the first of them: as far as they are still kept.
+    pub fn replay(&self, from: u64, until: u64) -> Replay {
+        self.inner.publisher.replay(from, until)
+    }
+
+    /// Has `subscriber` follow the machine; it hears the present status first.
     pub fn subscribe(&self, subscriber: Arc<dyn Subscriber>) -> SubscriptionId {
-        self.inner.publisher.subscribe(subscriber)
+        self.inner.publisher.subscribe(subscriber, None)
+    }
+
+    /// The same, after the records from number `from` on that are still kept.
+    pub fn subscribe_from(&self, from: u64, subscriber: Arc<dyn Subscriber>) -> SubscriptionId {
+        self.inner.publisher.subscribe(subscriber, Some(from))
     }
 
     /// Ends a subscription. Nothing is published to it after this returns.

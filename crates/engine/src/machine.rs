@@ -16,15 +16,16 @@ use std::time::{Duration, Instant};
 use clock::TimerQueue;
 use runstate::{
     DeviceRequest, Effect, Effects, EngineReport, GuestRequest, Lifecycle, ManagementRequest, Power, Refusal,
-    Request, WakeSource,
+    Request, WakeFate, WakeSource,
 };
 use vmcore::park::flag;
 use vmcore::{BootEntry, Device, Machine, PlaceError, SbiReturn, StartParams};
 
 use crate::debug::DebugState;
 use crate::hart::{Doing, Hart, Slot};
-use crate::publish::{Publisher, Status, since_1970};
+use crate::publish::Publisher;
 use crate::queue::{Message, Receiver};
+use crate::record::{By, Cause};
 use crate::wakes::WakeBook;
 
 /// `SBI_ERR_FAILED`: what a request that led to nothing returns to the guest.
@@ -66,6 +67,8 @@ pub(crate) struct MachineThread {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) receiver: Receiver,
     wakes: Arc<WakeBook>,
+    /// What led to what is being carried out.
+    cause: Cause,
     deferred: VecDeque<Deferred>,
     /// Harts to unpark once the message at hand is answered.
     unpark_due: Unpark,
@@ -91,6 +94,7 @@ impl MachineThread {
             publisher,
             receiver,
             wakes,
+            cause: Cause::START,
             deferred: VecDeque::new(),
             unpark_due: Unpark::None,
             debug: DebugState::default(),
@@ -156,8 +160,8 @@ impl MachineThread {
 
     fn answer(&mut self, message: Message) {
         match message {
-            Message::Management { request, reply } => {
-                let result = self.manage(request);
+            Message::Management { request, by, reply } => {
+                let result = self.manage_by(request, by);
                 // The asker may be gone; what it asked for has happened all the same.
                 let _ = reply.send(result);
             }
@@ -176,8 +180,13 @@ impl MachineThread {
         }
     }
 
+    /// Asked by the debugger.
     pub(crate) fn manage(&mut self, request: ManagementRequest) -> Result<(), Refusal> {
-        self.apply(Request::Management(request)).map(|_| ())
+        self.manage_by(request, By::Debugger)
+    }
+
+    fn manage_by(&mut self, request: ManagementRequest, by: By) -> Result<(), Refusal> {
+        self.apply_by(Request::Management(request), by).map(|_| ())
     }
 
     fn device(&mut self, epoch: u64, request: DeviceRequest) {
@@ -202,7 +211,7 @@ impl MachineThread {
     }
 
     fn guest_now(&mut self, hart: u32, epoch: u64, request: GuestRequest) {
-        let dropped = match self.apply(request.at(epoch)) {
+        let dropped = match self.apply_by(request.at(epoch), By::Hart(hart)) {
             Ok(dropped) => dropped,
             Err(refusal) => {
                 tracing::debug!(?request, %refusal, "the guest's request was refused");
@@ -238,14 +247,29 @@ impl MachineThread {
     /// Applies a request and carries out everything that follows from it: its effects, the reports that they ask for,
     /// and the wakes that they find due. Returns whether the request was dropped.
     pub(crate) fn apply(&mut self, request: Request) -> Result<bool, Refusal> {
+        let cause = Cause::of(&request);
+        self.apply_for(request, cause)
+    }
+
+    /// The same for a request whose maker is known.
+    fn apply_by(&mut self, request: Request, by: By) -> Result<bool, Refusal> {
+        let cause = Cause { by, ..Cause::of(&request) };
+        self.apply_for(request, cause)
+    }
+
+    fn apply_for(&mut self, request: Request, cause: Cause) -> Result<bool, Refusal> {
         let outcome = self.lifecycle.apply(&request)?;
         self.lifecycle = outcome.next;
+        self.cause = cause;
         let mut follow = VecDeque::new();
         self.carry_out(outcome.effects, &mut follow);
         while let Some(request) = follow.pop_front() {
             match self.lifecycle.apply(&request) {
                 Ok(outcome) => {
                     self.lifecycle = outcome.next;
+                    if let Some(cause) = Cause::of_follow_up(&request) {
+                        self.cause = cause;
+                    }
                     self.carry_out(outcome.effects, &mut follow);
                 }
                 // A report is never refused; a wake that comes too late is nobody's failure.
@@ -322,7 +346,8 @@ impl MachineThread {
                 }
             }
             Effect::WakeDevices(source) => {
-                self.wakes.delivered(source, since_1970(), self.timers.clock().now_ns());
+                self.publisher.note_wake(source);
+                self.wakes.delivered(source, self.publisher.now());
                 self.machine.devices().iter().for_each(|device| device.wake());
             }
             Effect::ResetMachine => self.reset_machine()?,
@@ -335,7 +360,12 @@ impl MachineThread {
             // Disks, snapshots and migration come with their own issues: nothing to flush, no job to begin or cancel.
             Effect::Flush | Effect::AdoptGuest | Effect::BeginJob(_) | Effect::CancelJob(_) => {}
             Effect::NoteWake { source, fate } => {
-                self.wakes.noted(source, fate, since_1970(), self.timers.clock().now_ns());
+                let counted = self.wakes.noted(source, fate, self.publisher.now());
+                // What is latched has been published with the rest of the value.
+                if counted && fate != WakeFate::Latched {
+                    self.publisher.note_refused(source, fate);
+                    self.publish(None);
+                }
             }
         }
         Ok(())
@@ -359,7 +389,7 @@ impl MachineThread {
 
     fn publish(&self, event: Option<runstate::Event>) {
         self.wakes.set(&self.lifecycle);
-        self.publisher.publish(status(&self.lifecycle), event);
+        self.publisher.publish(&self.lifecycle, &self.cause, event);
     }
 
     pub(crate) fn hart(&self, id: u32) -> Option<&Arc<Hart>> {
@@ -464,13 +494,4 @@ impl MachineThread {
 
 fn is_reset(request: &GuestRequest) -> bool {
     matches!(request, GuestRequest::Reset)
-}
-
-/// What is published of `lifecycle`.
-pub(crate) fn status(lifecycle: &Lifecycle) -> Status {
-    Status {
-        state: lifecycle.view(),
-        wakeup_supported: lifecycle.wakeup_supported(),
-        actions: lifecycle.actions(),
-    }
 }

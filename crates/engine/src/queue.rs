@@ -10,11 +10,12 @@ use runstate::{DeviceRequest, GuestRequest, ManagementRequest, Refusal};
 use vmcore::{DevicePort, Harts};
 
 use crate::machine::MachineThread;
+use crate::record::By;
 
 /// What the machine thread is asked.
 pub(crate) enum Message {
     /// A request of management; the answer goes back when all its effects are carried out.
-    Management { request: ManagementRequest, reply: mpsc::SyncSender<Result<(), Refusal>> },
+    Management { request: ManagementRequest, by: By, reply: mpsc::SyncSender<Result<(), Refusal>> },
     /// A request that the guest made on hart `hart`.
     Guest { hart: u32, epoch: u64, request: GuestRequest },
     /// There are requests in the devices' inbox.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use runstate::{Lifecycle, WakeFate, WakePolicy, WakeSource};
 use vmcore::{ArmedBy, WakeState};
 
+use crate::record::Stamp;
+
 /// A wake source as queries show it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WakeInfo {
@@ -46,6 +48,12 @@ pub struct WakeRecord {
     pub at: Duration,
     /// Guest monotonic time in ns.
     pub guest_ns: u64,
+}
+
+impl WakeRecord {
+    fn new(source: WakeSource, fate: Option<WakeFate>, at: Stamp) -> Self {
+        Self { source, fate, at: Duration::from_nanos(at.wall_ns), guest_ns: at.guest_ns }
+    }
 }
 
 /// All about wakes at one moment.
@@ -103,9 +111,9 @@ impl WakeBook {
     }
 
     /// `source` wakes the guest.
-    pub(crate) fn delivered(&self, source: WakeSource, at: Duration, guest_ns: u64) {
+    pub(crate) fn delivered(&self, source: WakeSource, at: Stamp) {
         let mut inner = self.lock();
-        let record = WakeRecord { source, fate: None, at, guest_ns };
+        let record = WakeRecord::new(source, None, at);
         let entry = inner.entry(source);
         entry.counts.delivered += 1;
         entry.last = Some(record);
@@ -113,8 +121,8 @@ impl WakeBook {
         tracing::info!(%source, "the guest is woken");
     }
 
-    /// A wake by `source` is not delivered now.
-    pub(crate) fn noted(&self, source: WakeSource, fate: WakeFate, at: Duration, guest_ns: u64) {
+    /// A wake by `source` is not delivered now. Returns whether it counts.
+    pub(crate) fn noted(&self, source: WakeSource, fate: WakeFate, at: Stamp) -> bool {
         let mut inner = self.lock();
         let sleep = inner.sleeps;
         let entry = inner.entry(source);
@@ -125,15 +133,16 @@ impl WakeBook {
         };
         let again = noted_in.and_then(|noted_in| noted_in.replace(sleep)) == Some(sleep);
         if again && source != WakeSource::PowerButton {
-            return;
+            return false;
         }
         *count += 1;
-        let record = WakeRecord { source, fate: Some(fate), at, guest_ns };
+        let record = WakeRecord::new(source, Some(fate), at);
         entry.last = Some(record);
         if fate != WakeFate::Latched {
             inner.last_refused = Some(record);
         }
         tracing::info!(%source, fate = fate.as_str(), "a wake is not delivered");
+        true
     }
 
     /// The whole, with what the machine says of its sources at this moment.

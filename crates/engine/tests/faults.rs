@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use clock::{Timer, TimerClass, TimerTarget};
-use engine::{ManageError, Status, Subscriber, TimedEvent};
+use engine::{ManageError, Record, Status, Subscriber};
 use runstate::{
     DeviceRequest, Event, GuestRequest, ManagementRequest as Ask, RunState, ShutdownCause, WakeSource,
 };
@@ -118,8 +118,8 @@ fn devices_are_held_before_the_first_start() {
 struct Resets(Mutex<Vec<bool>>);
 
 impl Subscriber for Resets {
-    fn publish(&self, _status: &Status, event: Option<&TimedEvent>) {
-        if let Some(Event::Reset { guest, .. }) = event.map(|event| event.event) {
+    fn publish(&self, _status: &Arc<Status>, record: Option<&Arc<Record>>) {
+        if let Some(Event::Reset { guest, .. }) = record.and_then(|record| record.event) {
             self.0.lock().unwrap().push(guest);
         }
     }
@@ -291,7 +291,7 @@ fn all_of_many_harts_start_under_firmware_and_after_each_reset() {
 struct Slow(AtomicBool);
 
 impl Subscriber for Slow {
-    fn publish(&self, _status: &Status, _event: Option<&TimedEvent>) {}
+    fn publish(&self, _status: &Arc<Status>, _record: Option<&Arc<Record>>) {}
 
     fn is_behind(&self) -> bool {
         self.0.load(Ordering::SeqCst)

@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use backends::stream::Connection;
-use engine::{Status, Subscriber, SubscriptionId, TimedEvent};
+use engine::{Record, Status, Subscriber, SubscriptionId};
 use qmp::{Input, Limits, Session, wire};
 use rustix::event::PollFlags;
 
@@ -25,8 +25,8 @@ struct Follower {
 }
 
 impl Subscriber for Follower {
-    fn publish(&self, status: &Status, event: Option<&TimedEvent>) {
-        let line = event.and_then(events::line);
+    fn publish(&self, status: &Arc<Status>, record: Option<&Arc<Record>>) {
+        let line = record.and_then(|record| events::line(record));
         self.outbox.publish(status, line.as_deref());
     }
 
@@ -127,7 +127,7 @@ fn answer_all(
 }
 
 /// Runs a command and gives its reply; `status` is what the client knows of the machine, if anything yet.
-fn answer(context: &Context, client: &Client, status: Option<Status>, call: &Call) -> String {
+fn answer(context: &Context, client: &Client, status: Option<Arc<Status>>, call: &Call) -> String {
     let status = &status.unwrap_or_else(|| context.engine().status());
     call.reply(&(call.command.run)(&Env { context, status, client }, &call.args))
 }

@@ -2,7 +2,9 @@
 //!
 //! A new event is a line of `events!` and, when the machine is what tells of it, an arm of [`of_machine`].
 
-use engine::TimedEvent;
+use std::time::Duration;
+
+use engine::Record;
 use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
@@ -128,12 +130,14 @@ events! {
 
 /// The line that tells of an event, the same for every monitor; `None` for those of devices and jobs that the protocol
 /// does not define yet.
-pub(crate) fn line(event: &TimedEvent) -> Option<String> {
-    let when = Timestamp {
-        seconds: i64::try_from(event.at.as_secs()).unwrap_or(i64::MAX),
-        microseconds: event.at.subsec_micros(),
-    };
-    Some(of_machine(&event.event)?.render(when))
+pub(crate) fn line(record: &Record) -> Option<String> {
+    Some(of_machine(record.event.as_ref()?)?.render(stamp(record)))
+}
+
+/// The time stamp of events: the host's wall clock.
+fn stamp(record: &Record) -> Timestamp {
+    let at = Duration::from_nanos(record.at.wall_ns);
+    Timestamp { seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), microseconds: at.subsec_micros() }
 }
 
 fn of_machine(event: &runstate::Event) -> Option<Event> {
@@ -176,8 +180,9 @@ fn same_name<E: QapiEnum>(name: &str) -> Option<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runstate::Event as Machine;
-    use std::time::Duration;
+    use engine::{By, Cause, Notes, Origin, Situation, Stamp};
+    use runstate::{Config, Event as Machine, Lifecycle};
+    use std::sync::Arc;
 
     #[test]
     fn every_cause_and_action_has_its_event() {
@@ -220,9 +225,18 @@ mod tests {
 
     #[test]
     fn stamps_are_seconds_and_microseconds() {
-        let event = TimedEvent { event: Machine::Stop, at: Duration::new(1_795_396_495, 751_023_999) };
+        let situation = Arc::new(Situation::from(&Lifecycle::new(Config::default())));
+        let record = Record {
+            sequence: 1,
+            at: Stamp { wall_ns: 1_795_396_495_751_023_999, ..Stamp::default() },
+            cause: Cause { origin: Origin::Management, request: "stop", by: By::Unnamed },
+            event: Some(Machine::Stop),
+            from: Arc::clone(&situation),
+            to: situation,
+            notes: Notes::default(),
+        };
         let text =
             "{\"timestamp\": {\"seconds\": 1795396495, \"microseconds\": 751023}, \"event\": \"STOP\"}\r\n";
-        assert_eq!(line(&event).unwrap(), text);
+        assert_eq!(line(&record).unwrap(), text);
     }
 }

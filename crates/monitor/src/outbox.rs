@@ -55,7 +55,7 @@ struct State {
     /// The largest reply since the queue was last empty: a client is not cut off for what it asked for.
     largest_reply: usize,
     /// What the client knows when it has read the queue to its end.
-    status: Option<Status>,
+    status: Option<Arc<Status>>,
     /// Counts changes of `status`.
     version: u64,
     /// Whether the client is told of events.
@@ -148,9 +148,9 @@ impl Outbox {
     }
 
     /// Appends the reply that `make` gives for the present status; for one that kept changing.
-    pub(crate) fn reply_now(&self, make: impl FnOnce(Option<Status>) -> String) {
+    pub(crate) fn reply_now(&self, make: impl FnOnce(Option<Arc<Status>>) -> String) {
         let mut state = self.lock();
-        let line = make(state.status);
+        let line = make(state.status.clone());
         self.append_reply(&mut state, &line);
     }
 
@@ -174,9 +174,9 @@ impl Outbox {
     }
 
     /// Machine thread: the status is `status` from here on; `line` tells of it. Never blocks.
-    pub(crate) fn publish(&self, status: &Status, line: Option<&str>) {
+    pub(crate) fn publish(&self, status: &Arc<Status>, line: Option<&str>) {
         let mut state = self.lock();
-        state.status = Some(*status);
+        state.status = Some(Arc::clone(status));
         state.version = state.version.wrapping_add(1);
         let Some(line) = line.filter(|_| state.events) else { return };
         self.append(&mut state, line);
@@ -191,9 +191,9 @@ impl Outbox {
     }
 
     /// The status that goes with the end of the queue, and its version.
-    pub(crate) fn status(&self) -> (Option<Status>, u64) {
+    pub(crate) fn status(&self) -> (Option<Arc<Status>>, u64) {
         let state = self.lock();
-        (state.status, state.version)
+        (state.status.clone(), state.version)
     }
 
     /// Whether more waits than a client that reads would let wait.

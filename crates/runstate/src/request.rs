@@ -218,6 +218,81 @@ pub enum EngineReport {
     EffectFailed,
 }
 
+impl Request {
+    /// What is asked, in a word that records and logs use; the QMP command's name where there is one.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Request::Management(request) => request.name(),
+            Request::Guest(stamped) => stamped.request.name(),
+            Request::Device(stamped) => stamped.request.name(),
+            Request::Migration(request) => request.name(),
+            Request::Engine(request) => request.name(),
+        }
+    }
+}
+
+impl ManagementRequest {
+    const fn name(&self) -> &'static str {
+        match self {
+            ManagementRequest::Stop => "stop",
+            ManagementRequest::Cont => "cont",
+            ManagementRequest::SystemWakeup => "system_wakeup",
+            ManagementRequest::SystemReset => "system_reset",
+            ManagementRequest::SystemPowerdown => "system_powerdown",
+            ManagementRequest::Quit { .. } => "quit",
+            ManagementRequest::SetActions(_) => "set-action",
+            ManagementRequest::SetWakePolicy(_) => "set-wake-policy",
+            ManagementRequest::InjectNmi => "inject-nmi",
+            ManagementRequest::DumpStart { .. } => "dump-guest-memory",
+            ManagementRequest::SaveStart => "snapshot-save",
+            ManagementRequest::LoadStart { .. } => "snapshot-load",
+            ManagementRequest::BackgroundStart => "background-snapshot",
+            ManagementRequest::MigrateStart => "migrate",
+            ManagementRequest::MigrateCancel => "migrate_cancel",
+            ManagementRequest::MigrateIncoming => "migrate-incoming",
+            ManagementRequest::DebugInterrupt => "debug-interrupt",
+            ManagementRequest::DebugContinue => "debug-continue",
+            ManagementRequest::DebugStep { .. } => "debug-step",
+            ManagementRequest::DebugDetach => "debug-detach",
+            ManagementRequest::DebugLost => "debug-lost",
+        }
+    }
+}
+
+impl MigrationRequest {
+    const fn name(&self) -> &'static str {
+        match self {
+            MigrationRequest::DumpEnd { .. } => "dump-end",
+            MigrationRequest::SaveEnd => "save-end",
+            MigrationRequest::LoadDone { .. } => "load-done",
+            MigrationRequest::LoadFailed => "load-failed",
+            MigrationRequest::BackgroundCaptured => "background-captured",
+            MigrationRequest::BackgroundEnd { .. } => "background-end",
+            MigrationRequest::Announce(_) => "announce",
+            MigrationRequest::SwitchOver => "switch-over",
+            MigrationRequest::Seal => "seal",
+            MigrationRequest::Commit { .. } => "commit",
+            MigrationRequest::OutgoingDone => "outgoing-done",
+            MigrationRequest::OutgoingFailed => "outgoing-failed",
+            MigrationRequest::LinkLost => "link-lost",
+            MigrationRequest::IncomingLoaded { .. } => "incoming-loaded",
+            MigrationRequest::IncomingDone => "incoming-done",
+            MigrationRequest::IncomingFailed { .. } => "incoming-failed",
+        }
+    }
+}
+
+impl EngineReport {
+    const fn name(&self) -> &'static str {
+        match self {
+            EngineReport::Prepared => "prepared",
+            EngineReport::PrepareFailed => "prepare-failed",
+            EngineReport::DevicesStarted { .. } => "devices-started",
+            EngineReport::EffectFailed => "effect-failed",
+        }
+    }
+}
+
 impl From<ManagementRequest> for Request {
     fn from(request: ManagementRequest) -> Request {
         Request::Management(request)
@@ -237,6 +312,18 @@ impl From<EngineReport> for Request {
 }
 
 impl GuestRequest {
+    const fn name(&self) -> &'static str {
+        match self {
+            GuestRequest::Suspend(_) => "suspend",
+            GuestRequest::ShutDown { .. } => "shutdown",
+            GuestRequest::Reset => "reset",
+            GuestRequest::Panic => "panic",
+            GuestRequest::CrashLoaded => "crash-loaded",
+            GuestRequest::PvShutdown => "pvshutdown",
+            GuestRequest::DebugStop => "debug-stop",
+        }
+    }
+
     /// This request as made in `epoch`.
     pub const fn at(self, epoch: Epoch) -> Request {
         Request::Guest(Stamped { epoch, request: self })
@@ -244,6 +331,16 @@ impl GuestRequest {
 }
 
 impl DeviceRequest {
+    const fn name(&self) -> &'static str {
+        match self {
+            DeviceRequest::Wake(_) => "wake",
+            DeviceRequest::MaskedWake(_) => "masked-wake",
+            DeviceRequest::Watchdog => "watchdog",
+            DeviceRequest::IoError { .. } => "io-error",
+            DeviceRequest::HartFailed { .. } => "hart-failed",
+        }
+    }
+
     /// This request as made in `epoch`.
     pub const fn at(self, epoch: Epoch) -> Request {
         Request::Device(Stamped { epoch, request: self })

@@ -238,7 +238,10 @@ fn check_step(life: &Lifecycle, request: &Request, outcome: &Outcome) {
         assert_eq!(picture, Picture::of(next));
     }
     // What queries show never changes in silence, and is there before the event that tells of it.
-    let shown = |life: &Lifecycle| (life.view(), life.power(), *life.holds(), life.latched(), life.actions());
+    let shown = |life: &Lifecycle| {
+        let value = (life.view(), life.power(), *life.holds(), life.latched(), life.actions());
+        (value, life.epoch(), life.pending_reset(), life.job(), life.exit_code(), life.is_exiting())
+    };
     let published = effects.iter().position(|effect| *effect == Effect::PublishState);
     if shown(life) != shown(next) {
         assert!(published.is_some(), "changed in silence: {request:?} on {life:?} gave {outcome:?}");

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use clock::{CountedSource, GuestClock, IcountShift, TestClock, TimerQueue};
-use engine::{Builder, Engine, EngineConfig, Port, Status, Subscriber, TimedEvent};
+use engine::{Builder, Engine, EngineConfig, Port, Record, Status, Subscriber};
 use runstate::{
     Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep, WakeSource,
 };
@@ -42,9 +42,9 @@ impl Recorder {
 }
 
 impl Subscriber for Recorder {
-    fn publish(&self, status: &Status, event: Option<&TimedEvent>) {
-        let Some(event) = event else { return };
-        let line = format!("{} {}", event.event.name(), status.state.as_str());
+    fn publish(&self, status: &Arc<Status>, record: Option<&Arc<Record>>) {
+        let Some(event) = record.and_then(|record| record.event) else { return };
+        let line = format!("{} {}", event.name(), status.state.as_str());
         self.all.lock().unwrap().push(line.clone());
         self.seen.lock().unwrap().push(line);
         self.news.notify_all();

@@ -1,5 +1,6 @@
 use super::*;
-use runstate::{Actions, RunState};
+use engine::{By, Cause, Notes, Origin, Record, Situation, Stamp};
+use runstate::{Config, Lifecycle, RunState};
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 
@@ -10,8 +11,17 @@ fn pair() -> (Arc<Outbox>, UnixStream) {
     (outbox, theirs)
 }
 
-fn status(state: RunState) -> Status {
-    Status { state, wakeup_supported: true, actions: Actions::default() }
+fn status(state: RunState) -> Arc<Status> {
+    let situation = Arc::new(Situation { state, ..Situation::from(&Lifecycle::new(Config::default())) });
+    Arc::new(Status::first(&Record {
+        sequence: 1,
+        at: Stamp::default(),
+        cause: Cause { origin: Origin::Start, request: "start", by: By::Unnamed },
+        event: None,
+        from: Arc::clone(&situation),
+        to: situation,
+        notes: Notes::default(),
+    }))
 }
 
 fn read_all(mut stream: UnixStream) -> String {
