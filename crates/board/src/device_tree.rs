@@ -172,6 +172,7 @@ fn soc(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
     for index in 0..map::VIRTIO_SLOTS {
         device(fdt, "virtio_mmio", map::virtio(index), &["virtio,mmio"], |_| Ok(()))?;
     }
+    device(fdt, "virtio_mmio", map::POWER_BUTTON, &["virtio,mmio"], |_| Ok(()))?;
     fdt.end_node(soc)
 }
 

@@ -1,6 +1,6 @@
-//! The memory map and the interrupt numbers: QEMU's `virt` machine, and one device that it does not have.
+//! The memory map and the interrupt numbers: QEMU's `virt` machine, and devices that it does not have.
 
-use devices::{Aclint, Finisher, GoldfishRtc, Plic, Sun20iRtc, Uart, virtio::MmioSlot};
+use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Sun20iRtc, Uart, virtio::MmioSlot};
 
 /// A device's window, and its input at the interrupt controller if it has one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +19,8 @@ pub const TEST: Place = Place { base: 0x10_0000, size: Finisher::WINDOW, irq: 0 
 pub const GOLDFISH_RTC: Place = Place { base: 0x10_1000, size: GoldfishRtc::WINDOW, irq: 11 };
 /// The D1's RTC, at an address and on an input that QEMU's `virt` machine leaves free.
 pub const SUN_RTC: Place = Place { base: 0x10_2000, size: Sun20iRtc::WINDOW, irq: 12 };
+/// The power button: a virtio slot of its own, beside those that `-device` fills.
+pub const POWER_BUTTON: Place = Place { base: 0x10_3000, size: PowerButton::WINDOW, irq: 13 };
 /// Machine-mode timer and software interrupts.
 pub const CLINT: Place = Place { base: 0x200_0000, size: Aclint::WINDOW, irq: 0 };
 /// The interrupt controller.

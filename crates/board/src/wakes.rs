@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::{GoldfishRtc, Plic, Sun20iRtc, Uart, WakeLine};
+use devices::{GoldfishRtc, Plic, PowerButton, Sun20iRtc, Uart, WakeLine};
 use runstate::WakeSource;
 use vmcore::{ArmedBy, WakeState};
 
@@ -12,6 +12,7 @@ pub(crate) struct Wakers {
     pub(crate) sun_rtc: Option<Arc<Sun20iRtc>>,
     pub(crate) goldfish: Arc<GoldfishRtc>,
     pub(crate) uart: Arc<Uart>,
+    pub(crate) button: Arc<PowerButton>,
 }
 
 impl Wakers {
@@ -33,8 +34,9 @@ impl Wakers {
         goldfish.due |= line(goldfish.source).is_some_and(|line| line.asserted);
         states.push(goldfish);
         states.push(by_line(WakeSource::Serial(0), self.uart.input_interrupts(), None));
-        let armed = Some(ArmedBy::Always);
-        states.push(WakeState { source: WakeSource::PowerButton, armed, due: false, alarm: None });
+        let mut button = self.button.wake_state();
+        button.due |= line(button.source).is_some_and(|line| line.asserted);
+        states.push(button);
         let nameless = lines.iter().filter(|line| matches!(line.source, WakeSource::Interrupt { .. }));
         states.extend(nameless.map(|WakeLine { source, asserted, .. }| WakeState {
             source: *source,

@@ -42,6 +42,7 @@ impl Wiring {
             named(map::SUN_RTC, WakeSource::Rtc(0), false),
             named(map::GOLDFISH_RTC, WakeSource::Rtc(goldfish_number), true),
             named(map::UART, SERIAL, false),
+            named(map::POWER_BUTTON, WakeSource::PowerButton, true),
         ];
         let named = if config.sun_rtc { &named[..] } else { &named[1..] };
         let plic = Arc::new(Plic::new("plic", harts.clone(), Arc::clone(&config.port), named));
@@ -83,12 +84,14 @@ impl Wiring {
             let name = format!("virtio-mmio{index}");
             add(place, Arc::new(MmioSlot::new(&name, line(place)?, Arc::clone(ram), device)))?;
         }
+        let irq = line(map::POWER_BUTTON)?;
+        let button = Arc::new(PowerButton::new("power-button", irq, Arc::clone(ram)));
+        add(map::POWER_BUTTON, Arc::clone(&button) as _)?;
         add(map::CLINT, Arc::new(Aclint::new("clint", harts.clone())))?;
         // Behind every device with a line: when the machine starts it judges what they have raised, and when the machine
         // is reset it forgets what they had raised before.
         add(map::PLIC, Arc::clone(&plic) as _)?;
-        devices.push(Arc::new(PowerButton::new("power-button")));
-        let wakers = Wakers { plic: Arc::clone(&plic), sun_rtc, goldfish, uart: Arc::clone(&uart) };
+        let wakers = Wakers { plic: Arc::clone(&plic), sun_rtc, goldfish, uart: Arc::clone(&uart), button };
         Ok(Self { bus, devices, uart, plic, wall_clocks, wakers })
     }
 }

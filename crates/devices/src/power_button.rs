@@ -1,96 +1,103 @@
-//! The power button: remembers that it was pressed.
+//! The power button: a virtio input device with the power key, in a slot of its own.
 //!
-//! It has no registers and no line of its own yet, so the guest cannot see it; the event and the wake that a press may be
-//! are the machine's.
+//! A press is the key pressed and let go. It is never lost and nothing grows:
+//! * while the machine is held it waits, and the guest sees it when the machine is live again;
+//! * while no driver is ready (before it is loaded, or while Linux, which resets its virtio devices on the way, is asleep) it
+//!   waits for the driver; presses that wait together are one;
+//! * a press that comes after the driver has let go of the device and before the guest sleeps is a wake that is due;
+//! * a reset of the machine forgets it.
+//!
+//! Whether a press wakes a sleeping guest is the machine's to judge; the key is for the time after.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use ram::Ram;
 use runstate::{GuestRequest, WakeSource};
-use vmcore::{AccessSize, Device, LoadError, Section};
+use vmcore::{AccessSize, ArmedBy, Device, IrqLine, LoadError, Section, WakeState};
 
-/// The button. A press stays latched until the machine is reset.
+use crate::lock;
+use crate::virtio::{Bell, Input, MmioSlot, Press};
+
+#[cfg(test)]
+mod tests;
+
+/// What the guest calls it.
+const KEY_NAME: &str = "dormouse power button";
+
+/// The button. See the module's documentation.
 pub struct PowerButton {
-    name: String,
-    pressed: AtomicBool,
+    slot: MmioSlot,
+    press: Arc<Mutex<Press>>,
+    bell: Arc<Mutex<Bell>>,
 }
 
 impl PowerButton {
-    const VERSION: u32 = 1;
+    /// Size of the register window in bytes.
+    pub const WINDOW: u64 = MmioSlot::WINDOW;
 
-    /// A button that has not been pressed.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), pressed: AtomicBool::new(false) }
+    /// A button that has not been pressed, on line `irq`, whose driver's queues are in `ram`.
+    pub fn new(name: &str, irq: IrqLine, ram: Arc<Ram>) -> Self {
+        let (press, bell) = (Arc::<Mutex<Press>>::default(), Arc::<Mutex<Bell>>::default());
+        let device = Input::power_key(KEY_NAME, Arc::clone(&press), Arc::clone(&bell));
+        let slot = MmioSlot::new(name, irq, ram, Some(Box::new(device)));
+        Self { slot, press, bell }
     }
 
-    /// Whether it was pressed since the last reset.
-    pub fn is_pressed(&self) -> bool {
-        self.pressed.load(Ordering::SeqCst)
+    /// As a wake source: always armed.
+    pub fn wake_state(&self) -> WakeState {
+        let due = lock(&self.press).is_due();
+        WakeState { source: WakeSource::PowerButton, armed: Some(ArmedBy::Always), due, alarm: None }
     }
 }
 
 impl Device for PowerButton {
     fn name(&self) -> &str {
-        &self.name
+        self.slot.name()
     }
 
-    fn read(&self, _offset: u64, _size: AccessSize) -> u64 {
-        0
+    fn read(&self, offset: u64, size: AccessSize) -> u64 {
+        self.slot.read(offset, size)
     }
 
-    fn write(&self, _offset: u64, _size: AccessSize, _value: u64) -> Option<GuestRequest> {
-        None
+    fn write(&self, offset: u64, size: AccessSize, value: u64) -> Option<GuestRequest> {
+        self.slot.write(offset, size, value)
     }
 
     fn reset(&self) {
-        self.pressed.store(false, Ordering::SeqCst);
+        *lock(&self.press) = Press::default();
+        self.slot.reset();
     }
 
-    fn stop(&self) {}
+    fn stop(&self) {
+        self.slot.stop();
+    }
 
     fn start(&self) -> Option<WakeSource> {
-        None
+        self.slot.start()
     }
 
     fn sleep(&self) -> Option<WakeSource> {
-        None
+        self.slot.sleep();
+        self.wake_state().due.then_some(WakeSource::PowerButton)
     }
 
-    fn wake(&self) {}
+    fn wake(&self) {
+        lock(&self.press).woken();
+        self.slot.wake();
+    }
 
     fn press_power_button(&self) -> bool {
-        self.pressed.store(true, Ordering::SeqCst);
+        lock(&self.press).press();
+        let bell = lock(&self.bell).clone();
+        bell.ring();
         true
     }
 
     fn save(&self) -> Section {
-        Section::encode(&self.name, Self::VERSION, &self.is_pressed())
+        self.slot.save()
     }
 
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        self.pressed.store(section.decode(&self.name, Self::VERSION)?, Ordering::SeqCst);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    #[test]
-    fn keeps_the_promises_of_a_device() {
-        vmcore::testing::conformance(|| Arc::new(PowerButton::new("button")), 8);
-    }
-
-    #[test]
-    fn a_press_stays_until_reset_and_travels() {
-        let button = PowerButton::new("button");
-        assert!(button.press_power_button() && button.is_pressed());
-        let other = PowerButton::new("button");
-        other.load(&button.save()).unwrap();
-        assert!(other.is_pressed());
-        other.reset();
-        assert!(!other.is_pressed());
+        self.slot.load(section)
     }
 }

@@ -12,11 +12,13 @@
 
 mod console;
 mod entropy;
+mod input;
 mod mmio;
 mod transport;
 
 pub use console::{Console, ConsoleError, PortBackend, PortConfig, PortLine, PortWatcher};
 pub use entropy::{Entropy, EntropySource};
+pub use input::{Input, KEY_POWER, Press};
 pub use mmio::MmioSlot;
 pub use transport::{Bell, Chain, Transport};
 
