@@ -21,7 +21,8 @@ use vmcore::{DebugHit, Point, Space, Vcpu};
 
 use crate::hart::Stepping;
 use crate::machine::MachineThread;
-use crate::queue::Message;
+use crate::queue::{Message, Reply};
+use crate::record::By;
 use crate::{Engine, ManageError};
 
 /// How the machine goes on.
@@ -88,13 +89,16 @@ impl Engine {
     /// Becomes the machine's debugger and stops it, which may be refused: then the machine goes on, watched. `None`:
     /// there is a debugger already, or the machine has ended.
     pub fn debug(&self) -> Option<(Debugger, Result<(), Refusal>)> {
-        let interrupted = self.on_machine(|machine| {
-            if std::mem::replace(&mut machine.debug.attached, true) {
-                return None;
-            }
-            Some(machine.manage(ManagementRequest::DebugInterrupt))
-        })??;
-        Some((Debugger { engine: self.clone(), attached: true }, interrupted))
+        let taken = self.on_machine(|machine| std::mem::replace(&mut machine.debug.attached, true))?;
+        if taken {
+            return None;
+        }
+        let debugger = Debugger { engine: self.clone(), attached: true };
+        match debugger.interrupt() {
+            Ok(()) => Some((debugger, Ok(()))),
+            Err(ManageError::Refused(refusal)) => Some((debugger, Err(refusal))),
+            Err(_) => None,
+        }
     }
 
     /// Has the machine thread call `ask`, and waits for it; `None` once the machine has ended.
@@ -115,24 +119,39 @@ impl Engine {
 impl Debugger {
     /// Stops the machine, as `stop` does.
     pub fn interrupt(&self) -> Result<(), ManageError> {
-        self.manage(|machine| machine.manage(ManagementRequest::DebugInterrupt))
+        self.engine.manage_by(By::Debugger, ManagementRequest::DebugInterrupt)
     }
 
     /// Lets the machine go on. A machine that runs already is stopped first where one hart is to go on alone.
     pub fn resume(&self, resume: Resume) -> Result<(), ManageError> {
-        self.manage(move |machine| machine.debug_resume(resume))
+        let (Resume::Step(hart) | Resume::One(hart)) = resume else {
+            return self.engine.manage_by(By::Debugger, ManagementRequest::DebugContinue);
+        };
+        let step = matches!(resume, Resume::Step(_));
+        // Others may let it go on again in between.
+        while !self.ask(move |machine, reply| machine.debug_one(hart, step, reply))? {
+            self.interrupt()?;
+        }
+        Ok(())
     }
 
     /// Ends debugging: points go, and the machine goes on. A refusal to do so ends it all the same.
     pub fn detach(mut self) -> Result<(), ManageError> {
         self.attached = false;
-        self.manage(|machine| {
-            machine.forget_debugger();
-            machine.manage(ManagementRequest::DebugDetach).inspect_err(|_| {
-                // Nobody is there any more to lift its hold.
-                let _ = machine.manage(ManagementRequest::DebugLost);
-            })
-        })
+        // Its points go first, or they would stop the machine once more.
+        self.set_points(Vec::new()).map_err(|_| ManageError::Ended)?;
+        let detached = self.engine.manage_by(By::Debugger, ManagementRequest::DebugDetach);
+        self.forget(detached.is_err());
+        detached
+    }
+
+    /// Nobody is there any more; with `lost`, nor anybody to lift the debugger's hold.
+    fn forget(&self, lost: bool) {
+        if lost {
+            // Refused only if the machine ends, and then there is no hold to lift.
+            let _ = self.engine.manage_by(By::Debugger, ManagementRequest::DebugLost);
+        }
+        let _ = self.engine.on_machine(MachineThread::forget_debugger);
     }
 
     /// How the machine is.
@@ -179,22 +198,26 @@ impl Debugger {
         self.engine.on_machine(move |machine| machine.set_points(points.into())).ok_or(DebugError::Ended)
     }
 
-    fn manage(
+    /// Has the machine thread call `ask`, which gives the reply on or says no, and waits for the answer.
+    fn ask(
         &self,
-        ask: impl FnOnce(&mut MachineThread) -> Result<(), Refusal> + Send + 'static,
-    ) -> Result<(), ManageError> {
-        Ok(self.engine.on_machine(ask).ok_or(ManageError::Ended)??)
+        ask: impl FnOnce(&mut MachineThread, Reply) -> bool + Send + 'static,
+    ) -> Result<bool, ManageError> {
+        let (reply, answer) = sync_channel(1);
+        let accepted = self.engine.on_machine(move |machine| ask(machine, reply));
+        match accepted {
+            Some(true) => answer.recv().unwrap_or(Err(ManageError::Ended)).map(|()| true),
+            Some(false) => Ok(false),
+            None => Err(ManageError::Ended),
+        }
     }
 }
 
 impl Drop for Debugger {
     fn drop(&mut self) {
         if self.attached {
-            // Refused only if the machine ends, and then there is no hold to lift.
-            let _ = self.manage(|machine| {
-                machine.forget_debugger();
-                machine.manage(ManagementRequest::DebugLost)
-            });
+            let _ = self.set_points(Vec::new());
+            self.forget(true);
         }
     }
 }
@@ -204,18 +227,21 @@ impl MachineThread {
         DebugStatus { live: self.lifecycle.is_live(), state: self.lifecycle.view(), stop: self.debug.stop }
     }
 
-    fn debug_resume(&mut self, resume: Resume) -> Result<(), Refusal> {
-        let (Resume::Step(hart) | Resume::One(hart)) = resume else {
-            return self.manage(ManagementRequest::DebugContinue);
-        };
+    /// Lets hart `hart` go on alone, for one instruction if `step`. `false`: the machine has to be stopped first.
+    fn debug_one(&mut self, hart: u32, step: bool, reply: Reply) -> bool {
         if self.lifecycle.is_live() {
-            self.manage(ManagementRequest::DebugInterrupt)?;
+            return false;
         }
-        if matches!(resume, Resume::Step(_)) && !self.lifecycle.is_live() {
+        if step {
             self.look_at(hart, |slot| slot.step = Stepping::Wanted);
             self.debug.armed = Some(hart);
         }
-        self.manage(ManagementRequest::DebugStep { hart }).inspect_err(|_| self.disarm())
+        self.manage(ManagementRequest::DebugStep { hart }, By::Debugger, reply);
+        if !self.lifecycle.is_live() && !self.awaits_worker() {
+            // Refused.
+            self.disarm();
+        }
+        true
     }
 
     /// A step that was asked for is not to happen any more. Its hart is parked.

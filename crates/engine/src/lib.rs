@@ -7,9 +7,12 @@
 //!                                                      └─► devices: stop, start, sleep, wake, reset
 //! ```
 //!
-//! Threads: one machine thread, one a hart, one for timers. The machine thread is the only one that changes the
-//! machine's life and the only one that publishes; queries are answered from what it published, on the thread of
-//! whoever asks.
+//! Threads: one machine thread, one a hart, one for timers; one worker if there are devices that keep data, one a job.
+//! The machine thread is the only one that changes the machine's life and the only one that publishes; queries are
+//! answered from what it published, on the thread of whoever asks.
+//!
+//! The machine thread does no I/O. While the worker prepares or flushes for one request the others wait behind it, but
+//! neither queries nor `quit` do: a disk that hangs cannot keep the process.
 //!
 //! Every publication is one [`Record`], numbered without a gap; [`Status::fold`] makes the published [`Status`] out of
 //! them, here and for whoever follows. The last few thousand are kept ([`Engine::replay`]).
@@ -21,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod debug;
+mod effects;
 mod hart;
 mod journal;
 mod machine;
@@ -30,6 +34,7 @@ mod record;
 mod status;
 mod timer;
 mod wakes;
+mod work;
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -41,7 +46,7 @@ use std::time::Duration;
 use clock::{CountedSource, HostClock, TimerQueue};
 use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
-use vmcore::{HsmState, Machine, PlaceError, Vcpu};
+use vmcore::{HsmState, Machine, PlaceError, StorageError, Vcpu};
 
 pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
 pub use journal::Replay;
@@ -50,14 +55,16 @@ pub use queue::Port;
 pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
 pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
+pub use work::{Job, JobControl, JobWork};
 
 use hart::{Counted, Hart, HartThread};
-use machine::MachineThread;
+use machine::{MachineThread, Parts};
 use publish::Publisher;
-use queue::{Message, Receiver, Sender};
+use queue::{Message, Receiver, Reply, Sender};
 use record::Clocks;
 use timer::{Bell, TimerThread};
 use wakes::WakeBook;
+use work::Worker;
 
 /// How long the end of the machine waits, in all, for threads that should end at once.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -105,12 +112,18 @@ pub enum StartError {
     },
 }
 
-/// The machine thread is gone, or the machine refuses.
+/// The machine refuses, cannot, or is gone.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ManageError {
     /// A typed refusal, which changed nothing.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A device cannot be started: the machine is held as before.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The host refuses the thread of a job; nothing has changed.
+    #[error("the host refuses a thread")]
+    NoThread,
     /// The machine has ended.
     #[error("the machine has ended")]
     Ended,
@@ -186,15 +199,17 @@ impl Builder {
         let wakes = Arc::new(WakeBook::default());
         wakes.set(&config.lifecycle);
         let vm = Arc::clone(&config.machine);
-        let mut owner = MachineThread::new(
-            config.lifecycle,
-            config.machine,
-            cores.clone(),
-            Arc::clone(&config.timers),
-            Arc::clone(&publisher),
+        let (worker, work) = Worker::new(&*config.machine, sender.clone());
+        let mut owner = MachineThread::new(Parts {
+            lifecycle: config.lifecycle,
+            machine: config.machine,
+            harts: cores.clone(),
+            timers: Arc::clone(&config.timers),
+            publisher: Arc::clone(&publisher),
             receiver,
-            Arc::clone(&wakes),
-        );
+            wakes: Arc::clone(&wakes),
+            worker,
+        });
         owner.boot()?;
         let counted = config.counted.map(|source| Counted { source, timers: config.timers });
         let (alive, ended) = channel::<Infallible>();
@@ -212,6 +227,10 @@ impl Builder {
         }
         let run = while_alive(&alive, move || timer.run());
         threads.push(spawn("timers".to_owned(), run).map_err(host_error("thread"))?);
+        if let Some(work) = work {
+            threads
+                .push(spawn("worker".to_owned(), while_alive(&alive, work)).map_err(host_error("thread"))?);
+        }
         let machine = spawn("machine".to_owned(), move || owner.run()).map_err(host_error("thread"))?;
         Ok(Engine {
             inner: Arc::new(Inner {
@@ -286,14 +305,21 @@ impl Engine {
 
     /// The same; records say that it was `by` who asked.
     pub fn manage_by(&self, by: By, request: ManagementRequest) -> Result<(), ManageError> {
+        self.ask(|reply| Message::Management { request, by, reply })
+    }
+
+    /// Asks for a job, and returns when it has begun: the machine stands if the job wants that. `work` then runs on a
+    /// thread of its own, without the machine thread waiting for it.
+    pub fn begin(&self, by: By, request: ManagementRequest, work: JobWork) -> Result<Job, ManageError> {
+        let (go, job) = work::job(work, self.inner.sender.clone()).map_err(|_| ManageError::NoThread)?;
+        self.ask(|reply| Message::Begin { request, by, go, reply })?;
+        Ok(job)
+    }
+
+    fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<(), ManageError> {
         let (reply, answer) = sync_channel(1);
-        if !self.inner.sender.post(Message::Management { request, by, reply }) {
-            return Err(ManageError::Ended);
-        }
-        match answer.recv() {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(ManageError::Ended),
-        }
+        self.inner.sender.post(message(reply));
+        answer.recv().unwrap_or(Err(ManageError::Ended))
     }
 
     /// The published status.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runstate::{Event, Lifecycle, WakeFate, WakeSource};
+use vmcore::IoError;
 
 use crate::journal::{Journal, Replay};
 use crate::record::{Cause, Clocks, Notes, Record, Situation, Stamp};
@@ -130,7 +131,6 @@ impl Publisher {
     }
 
     /// A flush of the disks has ended; told with the next record, if it is news. Returns whether it is.
-    #[expect(dead_code, reason = "the flush has no worker yet")]
     pub(crate) fn note_flush(&self, result: Result<(), Arc<str>>) -> bool {
         let mut inner = self.lock();
         let news = result.is_err() || inner.status.flush_error.is_some();
@@ -138,6 +138,11 @@ impl Publisher {
             inner.notes.flushed = Some(result);
         }
         news
+    }
+
+    /// What failed, for the BLOCK_IO_ERROR that is the next record.
+    pub(crate) fn note_io_error(&self, error: Option<Arc<IoError>>) {
+        self.lock().notes.io_error = error;
     }
 
     pub(crate) fn anyone_behind(&self) -> bool {

@@ -6,16 +6,27 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use runstate::{DeviceRequest, GuestRequest, ManagementRequest, Refusal};
+use runstate::{DeviceRequest, GuestRequest, ManagementRequest, MigrationRequest};
 use vmcore::{DevicePort, Harts};
 
+use crate::ManageError;
 use crate::machine::MachineThread;
 use crate::record::By;
+use crate::work::{Done, Go};
+
+/// Where the answer to a request of management goes, once all that it led to has happened.
+pub(crate) type Reply = mpsc::SyncSender<Result<(), ManageError>>;
 
 /// What the machine thread is asked.
 pub(crate) enum Message {
-    /// A request of management; the answer goes back when all its effects are carried out.
-    Management { request: ManagementRequest, by: By, reply: mpsc::SyncSender<Result<(), Refusal>> },
+    /// A request of management.
+    Management { request: ManagementRequest, by: By, reply: Reply },
+    /// A request of management that begins a job; `go` sets it going once the machine stands.
+    Begin { request: ManagementRequest, by: By, go: Go, reply: Reply },
+    /// The report of a job.
+    Job { request: MigrationRequest, reply: mpsc::SyncSender<()> },
+    /// The worker has done what it was asked.
+    Worked(Done),
     /// A request that the guest made on hart `hart`.
     Guest { hart: u32, epoch: u64, request: GuestRequest },
     /// There are requests in the devices' inbox.
@@ -76,9 +87,10 @@ impl Sender {
 }
 
 impl Receiver {
-    /// Takes the device requests that wait, in the order in which they were posted.
-    pub(crate) fn take_device_requests(&self) -> Vec<(u64, DeviceRequest)> {
-        std::mem::take(&mut *self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes the device request that was posted first.
+    pub(crate) fn take_device_request(&self) -> Option<(u64, DeviceRequest)> {
+        let mut waiting = self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        (!waiting.is_empty()).then(|| waiting.remove(0))
     }
 }
 

@@ -8,6 +8,7 @@ use runstate::{
     Actions, DeviceRequest, EngineReport, Epoch, Event, Holds, Job, Lifecycle, Power, Request, RunState,
     ShutdownCause, WakeFate, WakePolicy, WakeSource,
 };
+use vmcore::IoError;
 
 /// A moment on the three clocks that are never the same. All in ns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -143,7 +144,7 @@ impl Cause {
 fn device(request: &DeviceRequest) -> By {
     match request {
         DeviceRequest::Wake(source) | DeviceRequest::MaskedWake(source) => By::Wake(*source),
-        DeviceRequest::IoError { device } => By::Device(*device),
+        DeviceRequest::IoError { device, .. } => By::Device(*device),
         DeviceRequest::HartFailed { what } => By::Fault(*what),
         DeviceRequest::Watchdog => By::Unnamed,
     }
@@ -218,6 +219,8 @@ pub struct Notes {
     pub refused: Option<(WakeSource, WakeFate)>,
     /// A flush of the disks has ended: well, or with this error.
     pub flushed: Option<Result<(), Arc<str>>>,
+    /// BLOCK_IO_ERROR: what failed.
+    pub io_error: Option<Arc<IoError>>,
 }
 
 /// One change of what is published, or one event told, or both.

@@ -10,8 +10,8 @@ use clock::HostClock as _;
 use engine::{By, Engine, Origin, Record, Situation, Stamp, Status, Subscriber};
 use proptest::prelude::*;
 use runstate::{
-    ActionChange, DeviceId, DeviceRequest, Event, Fault, GuestRequest, ManagementRequest as Ask, Owner,
-    RunState, ShutdownAction, ShutdownCause, WakeSource, WatchdogAction,
+    ActionChange, DeviceId, DeviceRequest, Event, Fault, GuestRequest, IoErrorAction,
+    ManagementRequest as Ask, Owner, RunState, ShutdownAction, ShutdownCause, WakeSource, WatchdogAction,
 };
 use support::World;
 use vmcore::DevicePort;
@@ -113,7 +113,7 @@ fn act() -> impl Strategy<Value = Act> {
     let device = prop_oneof![
         3 => Just(DeviceRequest::Wake(WakeSource::Rtc(0))),
         1 => Just(DeviceRequest::Watchdog),
-        1 => Just(DeviceRequest::IoError { device: DeviceId(4) }),
+        1 => Just(DeviceRequest::IoError { device: DeviceId(4), action: IoErrorAction::Stop }),
         1 => Just(DeviceRequest::HartFailed { what: Fault::Effect }),
     ];
     let sleep = runstate::Sleep { hart: 0, resume_addr: RESUME_ADDR, opaque: 0 };
@@ -220,7 +220,7 @@ fn a_hold_says_since_when_and_because_of_whom() {
     world.engine.manage_by(By::Client("monitor 7".into()), Ask::Stop).unwrap();
     let stopped_at = world.host.monotonic_ns();
     world.host.advance(5_000);
-    world.port.post(DeviceRequest::IoError { device: DeviceId(4) });
+    world.port.post(DeviceRequest::IoError { device: DeviceId(4), action: IoErrorAction::Stop });
     world.describe(0);
     let status = world.engine.status();
     let [manager, disk] = &*status.held else { panic!("{:?}", status.held) };
@@ -239,7 +239,7 @@ fn a_stop_and_what_explains_it_follow_each_other() {
     let world = world();
     let folder = Folder::follow(&world.engine);
     for _ in 0..20 {
-        world.port.post(DeviceRequest::IoError { device: DeviceId(4) });
+        world.port.post(DeviceRequest::IoError { device: DeviceId(4), action: IoErrorAction::Stop });
         world.describe(0);
         world.ask(Ask::Cont);
     }
@@ -248,7 +248,10 @@ fn a_stop_and_what_explains_it_follow_each_other() {
         records.iter().enumerate().filter(|(_, record)| record.event == Some(Event::Stop)).collect();
     assert_eq!(stops.len(), 20);
     for (at, stop) in stops {
-        assert_eq!(records[at - 1].event, Some(Event::BlockIoError { device: DeviceId(4) }));
+        assert_eq!(
+            records[at - 1].event,
+            Some(Event::BlockIoError { device: DeviceId(4), action: IoErrorAction::Stop })
+        );
         assert_eq!((stop.cause.request, stop.cause.by.to_string()), ("io-error", "device4".to_owned()));
     }
 }

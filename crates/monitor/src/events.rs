@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use engine::Record;
+use engine::{Notes, Record};
 use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
@@ -83,6 +83,48 @@ qapi_struct! {
     }
 }
 
+qapi_enum! {
+    /// The direction of a request that failed.
+    IoOperationType {
+        /// A read.
+        Read = "read",
+        /// A write, a flush or a discard.
+        Write = "write",
+    }
+}
+
+qapi_enum! {
+    /// What is done about a request that failed.
+    BlockErrorAction {
+        /// The guest is told that it succeeded.
+        Ignore = "ignore",
+        /// The guest is told.
+        Report = "report",
+        /// The machine is stopped; the request is made again when it goes on.
+        Stop = "stop",
+    }
+}
+
+qapi_struct! {
+    /// The data of BLOCK_IO_ERROR.
+    BlockIoErrorInfo {
+        /// Path of the device in the object tree.
+        qom_path: String = "qom-path",
+        /// Name of the back end, empty if it has none.
+        device: String = "device",
+        /// Name of the block node.
+        node_name: Option<String> = "node-name",
+        /// What failed.
+        operation: IoOperationType = "operation",
+        /// What is done about it.
+        action: BlockErrorAction = "action",
+        /// Whether the host had no space left.
+        nospace: Option<bool> = "nospace",
+        /// What the host said, for people.
+        reason: String = "reason",
+    }
+}
+
 /// The members of an event's data, taken from its Rust type.
 const fn members(ty: Type) -> &'static [ArgDef] {
     match ty {
@@ -126,12 +168,14 @@ events! {
     GUEST_PANICKED (GuestPanicInfo) false;
     /// The watchdog has expired.
     WATCHDOG (WatchdogInfo) true;
+    /// A request of a disk has failed. Told each time, so that every STOP has its reason.
+    BLOCK_IO_ERROR (BlockIoErrorInfo) false;
 }
 
 /// The line that tells of an event, the same for every monitor; `None` for those of devices and jobs that the protocol
 /// does not define yet.
 pub(crate) fn line(record: &Record) -> Option<String> {
-    Some(of_machine(record.event.as_ref()?)?.render(stamp(record)))
+    Some(of_machine(record.event.as_ref()?, &record.notes)?.render(stamp(record)))
 }
 
 /// The time stamp of events: the host's wall clock.
@@ -140,7 +184,7 @@ fn stamp(record: &Record) -> Timestamp {
     Timestamp { seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), microseconds: at.subsec_micros() }
 }
 
-fn of_machine(event: &runstate::Event) -> Option<Event> {
+fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
     use runstate::Event as Machine;
     Some(match event {
         Machine::Stop => Event::plain(&STOP),
@@ -156,9 +200,21 @@ fn of_machine(event: &runstate::Event) -> Option<Event> {
         Machine::GuestPanicked { action } => {
             Event::with(&GUEST_PANICKED, &GuestPanicInfo { action: same_name(action.as_str())? })
         }
+        Machine::BlockIoError { action, .. } => {
+            let error = notes.io_error.as_ref()?;
+            let info = BlockIoErrorInfo {
+                qom_path: error.qom_path.clone(),
+                device: error.device.clone(),
+                node_name: error.node_name.clone(),
+                operation: if error.read { IoOperationType::Read } else { IoOperationType::Write },
+                action: same_name(action.as_str())?,
+                nospace: Some(error.no_space),
+                reason: error.reason.clone(),
+            };
+            Event::with(&BLOCK_IO_ERROR, &info)
+        }
         Machine::GuestCrashloaded { .. }
         | Machine::GuestPvshutdown
-        | Machine::BlockIoError { .. }
         | Machine::Migration { .. }
         | Machine::DumpCompleted { .. } => return None,
     })
@@ -180,9 +236,13 @@ fn same_name<E: QapiEnum>(name: &str) -> Option<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::{By, Cause, Notes, Origin, Situation, Stamp};
+    use engine::{By, Cause, Origin, Situation, Stamp};
     use runstate::{Config, Event as Machine, Lifecycle};
     use std::sync::Arc;
+
+    fn plainly(event: Machine) -> Event {
+        of_machine(&event, &Notes::default()).unwrap()
+    }
 
     #[test]
     fn every_cause_and_action_has_its_event() {
@@ -190,24 +250,46 @@ mod tests {
             // The names of the protocol are those that a lifecycle is saved with.
             let reason: runstate::ShutdownCause = serde_json::from_value(cause.name().into()).unwrap();
             for event in [Machine::reset(reason), Machine::shutdown(reason)] {
-                let wire = of_machine(&event).unwrap();
+                let wire = plainly(event);
                 let data = wire.data().unwrap();
                 assert_eq!((wire.def().name, data["reason"].as_str()), (event.name(), Some(reason.as_str())));
                 assert_eq!(data["guest"].as_bool(), Some(reason.is_guest()));
             }
         }
         for &action in runstate::WatchdogAction::ALL {
-            let wire = of_machine(&Machine::Watchdog { action }).unwrap();
+            let wire = plainly(Machine::Watchdog { action });
             assert_eq!(wire.data().unwrap()["action"].as_str(), Some(action.as_str()));
         }
         use runstate::PanicOutcome;
         for action in [PanicOutcome::Pause, PanicOutcome::Poweroff, PanicOutcome::Run] {
-            let wire = of_machine(&Machine::GuestPanicked { action }).unwrap();
+            let wire = plainly(Machine::GuestPanicked { action });
             assert_eq!(wire.data().unwrap()["action"].as_str(), Some(action.as_str()));
         }
         for event in [Machine::Stop, Machine::Resume, Machine::Suspend, Machine::Wakeup, Machine::Powerdown] {
-            let wire = of_machine(&event).unwrap();
+            let wire = plainly(event);
             assert_eq!((wire.def().name, wire.data()), (event.name(), None));
+        }
+    }
+
+    #[test]
+    fn a_failed_request_is_told_with_what_failed() {
+        let error = vmcore::IoError {
+            device: "drive0".to_owned(),
+            node_name: Some("node0".to_owned()),
+            qom_path: "/machine/peripheral/disk".to_owned(),
+            read: false,
+            no_space: true,
+            reason: "No space left on device".to_owned(),
+        };
+        for &action in runstate::IoErrorAction::ALL {
+            let event = Machine::BlockIoError { device: runstate::DeviceId(1), action };
+            let notes = Notes { io_error: Some(Arc::new(error.clone())), ..Notes::default() };
+            let expected = serde_json::json!({
+                "qom-path": "/machine/peripheral/disk", "device": "drive0", "node-name": "node0",
+                "operation": "write", "action": action.as_str(), "nospace": true,
+                "reason": "No space left on device",
+            });
+            assert_eq!(of_machine(&event, &notes).unwrap().data(), Some(&expected));
         }
     }
 

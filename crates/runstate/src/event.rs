@@ -48,10 +48,12 @@ pub enum Event {
     },
     /// The guest asked for a power-off through the panic device; a SHUTDOWN follows.
     GuestPvshutdown,
-    /// A device with error policy "stop" met a failed request. The engine adds the details that it keeps by device.
+    /// A request of a device failed on the host's side. The engine adds the details that it keeps by device.
     BlockIoError {
         /// Which device.
         device: DeviceId,
+        /// What is done about it.
+        action: IoErrorAction,
     },
     /// A migration or background snapshot changed its status. Sent only where capability `events` is on.
     Migration {
@@ -109,7 +111,7 @@ impl fmt::Display for Event {
             Event::GuestPanicked { action } | Event::GuestCrashloaded { action } => {
                 write!(f, "{{{}}}", action.as_str())
             }
-            Event::BlockIoError { device } => write!(f, "{{{}}}", device.0),
+            Event::BlockIoError { device, action } => write!(f, "{{{},{}}}", device.0, action.as_str()),
             Event::Migration { status } => write!(f, "{{{}}}", status.as_str()),
             _ => Ok(()),
         }
@@ -134,6 +136,31 @@ impl PanicOutcome {
             PanicOutcome::Pause => "pause",
             PanicOutcome::Poweroff => "poweroff",
             PanicOutcome::Run => "run",
+        }
+    }
+}
+
+/// QMP `BlockErrorAction`: what is done about a request that failed, by the device's policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IoErrorAction {
+    /// The guest is told that it succeeded.
+    Ignore,
+    /// The guest is told.
+    Report,
+    /// The machine is held, and the request is made again when it goes on.
+    Stop,
+}
+
+impl IoErrorAction {
+    /// Every action, in QMP's order.
+    pub const ALL: &[IoErrorAction] = &[IoErrorAction::Ignore, IoErrorAction::Report, IoErrorAction::Stop];
+
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            IoErrorAction::Ignore => "ignore",
+            IoErrorAction::Report => "report",
+            IoErrorAction::Stop => "stop",
         }
     }
 }

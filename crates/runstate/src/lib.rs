@@ -103,7 +103,7 @@ pub use actions::{
     ActionChange, Actions, PanicAction, RebootAction, ShutdownAction, UnknownAction, WatchdogAction,
 };
 pub use effect::{Effect, Effects, Outcome};
-pub use event::{Event, MigrationStatus, PanicOutcome};
+pub use event::{Event, IoErrorAction, MigrationStatus, PanicOutcome};
 pub use hold::{DeviceId, Hold, HoldKind, Holds, Owner};
 pub use job::{IncomingStage, Job, JobKind, Lift, OutgoingStage, Phase};
 pub use lifecycle::{Config, Inconsistent, Lifecycle, SavedLifecycle};

@@ -4,8 +4,8 @@
 //! handled, so it carries the epoch of that moment; one from before a reset or a load does nothing after it.
 
 use crate::{
-    ActionChange, DeviceId, Fault, MigrationStatus, SavedLifecycle, ShutdownCause, Sleep, WakeChange,
-    WakeSource,
+    ActionChange, DeviceId, Fault, IoErrorAction, MigrationStatus, SavedLifecycle, ShutdownCause, Sleep,
+    WakeChange, WakeSource,
 };
 
 /// Counts resets and loads: the guest of one epoch is not the guest of the next.
@@ -131,10 +131,12 @@ pub enum DeviceRequest {
     MaskedWake(WakeSource),
     /// The watchdog expired.
     Watchdog,
-    /// A request failed in a device whose error policy is "stop".
+    /// A request of a device failed on the host's side.
     IoError {
         /// Which device.
         device: DeviceId,
+        /// What the device's policy says about it.
+        action: IoErrorAction,
     },
     /// A hart cannot go on.
     HartFailed {

@@ -35,7 +35,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("breakpoint", G::DebugStop.at(0)),
         ("alarm", D::Wake(ALARM).at(0)),
         ("watchdog", D::Watchdog.at(0)),
-        ("I/O error", D::IoError { device: DISK }.at(0)),
+        ("I/O error", FAILS.at(0)),
         ("hart failed", BROKEN.at(0)),
         ("job: dump end", J::DumpEnd { ok: true }.into()),
         ("job: save end", J::SaveEnd.into()),

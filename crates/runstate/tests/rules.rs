@@ -466,21 +466,28 @@ mod guest {
 
     #[test]
     fn io_error_stops_and_cont_retries() {
-        let fails = D::IoError { device: DISK };
         let mut machine = Machine::running();
-        assert_eq!(machine.then(fails), "BLOCK_IO_ERROR{3} STOP -> io-error");
+        assert_eq!(machine.then(FAILS), "BLOCK_IO_ERROR{3,stop} STOP -> io-error");
         assert_eq!(machine.then(M::Stop), "-> io-error");
         assert_eq!(machine.then(M::Cont), "RESUME -> running");
-        assert_eq!(machine.then(fails), "BLOCK_IO_ERROR{3} STOP -> io-error");
+        assert_eq!(machine.then(FAILS), "BLOCK_IO_ERROR{3,stop} STOP -> io-error");
+    }
+
+    #[test]
+    fn io_errors_that_the_policy_reports_or_ignores_are_told_and_change_nothing() {
+        for action in [IoErrorAction::Report, IoErrorAction::Ignore] {
+            let mut machine = Machine::running();
+            let told = format!("BLOCK_IO_ERROR{{3,{}}} -> running", action.as_str());
+            assert_eq!(machine.then(D::IoError { device: DISK, action }), told);
+        }
     }
 
     #[test]
     fn devices_beyond_the_list_are_folded() {
         let mut machine = Machine::running();
         for device in 0..100 {
-            assert!(
-                machine.ask(D::IoError { device: DeviceId(device) }).unwrap().starts_with("BLOCK_IO_ERROR")
-            );
+            let fails = D::IoError { device: DeviceId(device), action: IoErrorAction::Stop };
+            assert!(machine.ask(fails).unwrap().starts_with("BLOCK_IO_ERROR"));
         }
         assert_eq!(machine.life.holds().len(), Holds::DEVICES);
         assert_eq!(machine.then(M::Stop), "-> io-error");
@@ -680,7 +687,7 @@ mod jobs {
         let completed = "MIGRATION{completed}";
         let paused = Machine::running().after(M::Stop);
         let off = Machine::no_shutdown().after(POWER_OFF);
-        let failed = Machine::running().after(D::IoError { device: DISK });
+        let failed = Machine::running().after(FAILS);
         for (from, auto, held) in [
             (Machine::running(), format!("RESUME {completed} -> running"), format!("{completed} -> paused")),
             (

@@ -156,7 +156,7 @@ fn b18_sleep_together_with_another_stop() {
         ..ActionChange::default()
     };
     let stops = [
-        (D::IoError { device: DISK }.at(0), RunState::IoError),
+        (FAILS.at(0), RunState::IoError),
         (D::Watchdog.at(0), RunState::Watchdog),
         (G::Panic.at(0), RunState::GuestPanicked),
         (G::DebugStop.at(0), RunState::Debug),
@@ -215,7 +215,7 @@ fn a_paused_machine_reset_in_the_switch_over_is_in_prelaunch_when_cancelled() {
 #[test]
 fn two_holds_show_one_name() {
     use RunState::*;
-    let first_comes = [M::Stop.into(), D::IoError { device: DISK }.at(0), G::DebugStop.at(0)];
+    let first_comes = [M::Stop.into(), FAILS.at(0), G::DebugStop.at(0)];
     let names = [Paused, IoError, Debug];
     for (first, name) in first_comes.iter().zip(names) {
         for second in &first_comes {
@@ -228,7 +228,7 @@ fn two_holds_show_one_name() {
             RestoreVm
         );
         assert_eq!(Machine::running().after(*first).after(BROKEN).name(), InternalError);
-        assert_eq!(Machine::running().after(BROKEN).after(D::IoError { device: DISK }).name(), InternalError);
+        assert_eq!(Machine::running().after(BROKEN).after(FAILS).name(), InternalError);
         assert_eq!(switched_over(Machine::running().after(*first)).name(), FinishMigrate);
         assert_eq!(switched_over(Machine::running()).after(*first).name(), FinishMigrate);
         assert_eq!(moved(Machine::running().after(*first)).name(), PostMigrate);
@@ -264,7 +264,7 @@ fn a_value_survives_being_written_and_read() {
     for machine in [
         Machine::held(),
         Machine::asleep().after(M::Stop).after(D::Wake(ALARM)),
-        switched_over(Machine::running().after(D::IoError { device: DISK })),
+        switched_over(Machine::running().after(FAILS)),
         Machine::incoming(false),
         Machine::running().after(BROKEN),
     ] {

@@ -118,7 +118,8 @@ fn requests(epoch: Epoch) -> Vec<Request> {
         D::Wake(WakeSource::Interrupt { line: 9 }),
         D::MaskedWake(ALARM),
         D::Watchdog,
-        D::IoError { device: DISK },
+        FAILS,
+        D::IoError { device: DISK, action: IoErrorAction::Report },
         BROKEN,
     ];
     let mut jobs = vec![

@@ -1,8 +1,11 @@
 //! What a device is to the rest of the machine: registers, and its part in the machine's life.
 
+use std::sync::Arc;
+
 use runstate::{DeviceRequest, GuestRequest, WakeSource};
 
 use crate::saved::{LoadError, Section};
+use crate::storage::Storage;
 
 /// Width of an access to a device's registers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,7 +68,8 @@ pub trait Device: Send + Sync {
     /// Back to the state after power-on. State that a real machine keeps over reset (an RTC's time) stays.
     fn reset(&self);
 
-    /// The machine is held from now on: stop taking input and finish what is in flight.
+    /// The machine is held from now on: take no input, begin nothing. Does not wait: what is in flight on the host's side
+    /// ends there ([`Storage::flush`] waits for it), and reaches the guest at [`Device::start`].
     fn stop(&self);
 
     /// The machine is live again: take input, judge deadlines. Returns the wake that has fallen due, if the guest should
@@ -81,6 +85,11 @@ pub trait Device: Send + Sync {
     /// Presses the power button, if this device is one. Returns whether it did.
     fn press_power_button(&self) -> bool {
         false
+    }
+
+    /// The host's side of a device that keeps data. Asked once, when the machine is started.
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        None
     }
 
     /// The whole guest-visible state, and what else is needed to go on. Called while the machine is held.

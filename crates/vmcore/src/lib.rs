@@ -32,6 +32,7 @@ mod irq;
 mod machine;
 pub mod park;
 mod saved;
+mod storage;
 mod sync;
 pub mod testing;
 mod vcpu;
@@ -45,5 +46,6 @@ pub use harts::{FenceWait, HartShared, Harts, HsmState, NotStopped, StartParams,
 pub use irq::{IrqLine, IrqSink};
 pub use machine::{BootEntry, Machine, PlaceError};
 pub use saved::{LoadError, Section};
+pub use storage::{IoError, Storage, StorageError};
 pub use vcpu::{Exit, Vcpu};
 pub use wakes::{AlarmTime, ArmedBy, WakeState};

@@ -2,6 +2,8 @@
 
 mod conformance;
 mod fake;
+mod storage;
 
 pub use conformance::conformance;
 pub use fake::{FakeDevice, FakeMachine, FakeVcpu, Script, Step};
+pub use storage::{FakeStorage, Mishap};

@@ -8,7 +8,7 @@ use engine::{Builder, Engine, EngineConfig, Port, Record, Status, Subscriber};
 use runstate::{
     Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep, WakeSource,
 };
-use vmcore::testing::{FakeMachine, Script, Step};
+use vmcore::testing::{FakeMachine, FakeStorage, Script, Step};
 use vmcore::{DevicePort, HartShared, Machine, StartParams};
 
 /// Long enough for any host: a test that runs into it has found a hang.
@@ -66,7 +66,15 @@ impl World {
     pub fn new(harts: u32) -> Self {
         let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
         let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
-        Self::with(harts, host, clock, None)
+        Self::with(harts, host, clock, None, None)
+    }
+
+    /// One hart, and a device that keeps data.
+    pub fn with_storage() -> (Self, Arc<FakeStorage>) {
+        let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
+        let storage = Arc::new(FakeStorage::default());
+        (Self::with(1, host, clock, None, Some(Arc::clone(&storage))), storage)
     }
 
     /// One hart, and a nanosecond of guest time for each block that it executes.
@@ -74,15 +82,21 @@ impl World {
         let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
         let source = CountedSource::default();
         let clock = Arc::new(GuestClock::icount(source.clone(), IcountShift::try_from(0).unwrap()));
-        let world = Self::with(1, host, clock, Some(source));
+        let world = Self::with(1, host, clock, Some(source), None);
         world.ask(ManagementRequest::Cont);
         world.saw(&["RESUME running"]);
         world
     }
 
-    fn with(harts: u32, host: TestClock, clock: Arc<GuestClock>, counted: Option<CountedSource>) -> Self {
+    fn with(
+        harts: u32,
+        host: TestClock,
+        clock: Arc<GuestClock>,
+        counted: Option<CountedSource>,
+        storage: Option<Arc<FakeStorage>>,
+    ) -> Self {
         let timers = TimerQueue::new(Arc::clone(&clock), Arc::new(host.clone()));
-        let (machine, vcpus, scripts) = FakeMachine::new(harts, &clock, &timers);
+        let (machine, vcpus, scripts) = FakeMachine::with_storage(harts, &clock, &timers, storage);
         let config = EngineConfig {
             machine: Arc::clone(&machine) as Arc<dyn Machine>,
             vcpus,

@@ -4,8 +4,8 @@
 
 use super::steps::Step;
 use crate::{
-    DeviceRequest, Effect, Event, Fault, GuestRequest, Hold, Owner, PanicAction, PanicOutcome, Power,
-    ShutdownAction, ShutdownCause, Sleep, WakeFate, WatchdogAction,
+    DeviceRequest, Effect, Event, Fault, GuestRequest, Hold, IoErrorAction, Owner, PanicAction, PanicOutcome,
+    Power, ShutdownAction, ShutdownCause, Sleep, WakeFate, WatchdogAction,
 };
 
 impl Step {
@@ -80,8 +80,12 @@ impl Step {
                 }
                 self.watchdog();
             }
-            DeviceRequest::IoError { device } => {
-                self.hold(Hold::of(Owner::Device(device)), Some(Event::BlockIoError { device }));
+            DeviceRequest::IoError { device, action } => {
+                let told = Event::BlockIoError { device, action };
+                match action {
+                    IoErrorAction::Stop => self.hold(Hold::of(Owner::Device(device)), Some(told)),
+                    IoErrorAction::Ignore | IoErrorAction::Report => self.emit(told),
+                }
             }
             DeviceRequest::HartFailed { what } => {
                 if self.value.needs_reset() {

@@ -10,6 +10,7 @@ pub use runstate::MigrationRequest as J;
 
 pub const SLEEP: Sleep = Sleep { hart: 1, resume_addr: 0x8020_0000, opaque: 7 };
 pub const DISK: DeviceId = DeviceId(3);
+pub const FAILS: D = D::IoError { device: DISK, action: IoErrorAction::Stop };
 pub const ALARM: WakeSource = WakeSource::Rtc(0);
 pub const QUIT: M = M::Quit { cause: ShutdownCause::HostQmpQuit };
 pub const POWER_OFF: G = G::ShutDown { cause: ShutdownCause::GuestShutdown, exit_code: 0 };

@@ -14,6 +14,8 @@ use crate::harts::{HartShared, Harts, StartParams};
 use crate::machine::{BootEntry, Machine, PlaceError};
 use crate::park::flag;
 use crate::saved::{LoadError, Section};
+use crate::storage::Storage;
+use crate::testing::FakeStorage;
 use crate::vcpu::{Exit, Vcpu};
 use crate::wakes::WakeState;
 
@@ -231,6 +233,7 @@ pub struct FakeDevice {
     due_at_start: Mutex<Option<WakeSource>>,
     due_at_sleep: Mutex<Option<WakeSource>>,
     panics_at_stop: AtomicBool,
+    storage: Option<Arc<FakeStorage>>,
 }
 
 impl FakeDevice {
@@ -300,6 +303,10 @@ impl Device for FakeDevice {
         true
     }
 
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        self.storage.clone().map(|storage| storage as Arc<dyn Storage>)
+    }
+
     fn save(&self) -> Section {
         Section::encode("fake", 1, &())
     }
@@ -327,13 +334,23 @@ impl FakeMachine {
         clock: &Arc<GuestClock>,
         timers: &Arc<TimerQueue>,
     ) -> (Arc<Self>, Vec<Box<dyn Vcpu>>, Vec<Script>) {
+        Self::with_storage(harts, clock, timers, None)
+    }
+
+    /// The same; its device keeps data if `storage` is given.
+    pub fn with_storage(
+        harts: u32,
+        clock: &Arc<GuestClock>,
+        timers: &Arc<TimerQueue>,
+        storage: Option<Arc<FakeStorage>>,
+    ) -> (Arc<Self>, Vec<Box<dyn Vcpu>>, Vec<Script>) {
         let harts = Harts::new(harts, clock, timers);
         let (vcpus, script_ofs) = harts
             .iter()
             .map(|shared| FakeVcpu::new(Arc::clone(shared)))
             .map(|(vcpu, script_of)| (Box::new(vcpu) as Box<dyn Vcpu>, script_of))
             .unzip();
-        let device = Arc::new(FakeDevice::default());
+        let device = Arc::new(FakeDevice { storage, ..FakeDevice::default() });
         let devices = vec![Arc::clone(&device) as Arc<dyn Device>];
         (
             Arc::new(Self {
