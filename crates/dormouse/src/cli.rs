@@ -17,12 +17,13 @@ mod finish;
 mod help;
 mod machine;
 mod options;
+mod ports;
 mod session;
 mod table;
 
 pub use error::CliError;
 pub use finish::MAX_CPUS;
-pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, RngSource, VirtioKind};
+pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, PortOption, RngSource, VirtioKind};
 
 use table::{Argument, OptionDef};
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use monitor::Monitors;
 use runstate::{ManagementRequest, ShutdownCause};
 
 use crate::PROGRAM;
-use crate::cli::{MonitorKind, Options};
+use crate::cli::{MonitorKind, Options, VirtioKind};
 
 /// What cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub(crate) enum ConsoleError {
 struct Line {
     device: Arc<CharDev>,
     mux: Option<Mux>,
+    /// Whether the guest, or the monitor, has its side open.
+    frontend_open: Arc<AtomicBool>,
 }
 
 impl Line {
@@ -82,6 +85,7 @@ impl Consoles {
         // Monitors first: a manager that waits for us to connect, or to listen, waits for nothing else.
         consoles.open_monitors(options, &fdsets)?;
         consoles.open_serial(options, &fdsets)?;
+        consoles.open_ports(options, &fdsets)?;
         Ok(consoles)
     }
 
@@ -144,6 +148,26 @@ impl Consoles {
         Ok(())
     }
 
+    /// The lines of virtio consoles' ports.
+    fn open_ports(&mut self, options: &Options, fdsets: &FdSets) -> Result<(), ConsoleError> {
+        let ports = options.virtio.iter().flat_map(|device| match &device.kind {
+            VirtioKind::Serial { ports, .. } => ports.as_slice(),
+            _ => &[],
+        });
+        for id in ports.filter_map(|port| port.chardev.as_ref()) {
+            let Some((id, spec)) = options.chardevs.iter().find(|(other, _)| other == id) else { continue };
+            self.line(id, spec, fdsets, "chardev")?;
+        }
+        Ok(())
+    }
+
+    /// The host's end of a port on character device `id`, and where the port says whether the guest has it open.
+    pub(crate) fn port(&self, id: &str) -> Option<(Arc<dyn Backend>, Arc<AtomicBool>)> {
+        let line = self.lines.get(id)?;
+        line.frontend_open.store(false, Ordering::SeqCst);
+        Some((line.backend(), Arc::clone(&line.frontend_open)))
+    }
+
     /// The line `label`, opened if it is not yet; nothing for `none`.
     fn line(
         &mut self,
@@ -157,7 +181,10 @@ impl Consoles {
                 .map_err(|source| ConsoleError::Open { option, source })?;
             let Some(device) = opened else { return Ok(None) };
             let mux = spec.mux.then(|| Mux::new(Arc::clone(&device), self.quit_key()));
-            self.lines.insert(label.to_owned(), Line { device, mux });
+            self.lines.insert(
+                label.to_owned(),
+                Line { device, mux, frontend_open: Arc::new(AtomicBool::new(true)) },
+            );
         }
         Ok(self.lines.get(label))
     }
@@ -202,7 +229,8 @@ impl Consoles {
 
     /// What `query-chardev` lists.
     pub(crate) fn chardevs(&self) -> impl Fn() -> Vec<ChardevInfo> + Send + Sync + use<> {
-        let devices: Vec<_> = self.lines.values().map(|line| Arc::clone(&line.device)).collect();
+        let line = |line: &Line| (Arc::clone(&line.device), Arc::clone(&line.frontend_open));
+        let devices: Vec<_> = self.lines.values().map(line).collect();
         let streams: Vec<_> = self
             .clients
             .iter()
@@ -215,13 +243,15 @@ impl Consoles {
             })
             .collect();
         move || {
-            let info = |label: &str, filename: String| ChardevInfo {
+            let info = |label: &str, filename: String, frontend_open| ChardevInfo {
                 label: label.to_owned(),
                 filename,
-                frontend_open: true,
+                frontend_open,
             };
-            let devices = devices.iter().map(|device| info(device.label(), device.filename()));
-            devices.chain(streams.iter().map(|(label, name)| info(label, name.clone()))).collect()
+            let devices = devices
+                .iter()
+                .map(|(device, open)| info(device.label(), device.filename(), open.load(Ordering::SeqCst)));
+            devices.chain(streams.iter().map(|(label, name)| info(label, name.clone(), true))).collect()
         }
     }
 

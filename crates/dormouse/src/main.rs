@@ -8,9 +8,11 @@
 //! status 1.
 #![forbid(unsafe_code)]
 
+mod channels;
 mod cli;
 mod consoles;
 mod host;
+mod objects;
 mod run;
 mod setup;
 

@@ -8,15 +8,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::{Builder, Engine};
-use monitor::MachineInfo;
 use monitor::{Config, Monitors, TestClock};
 use runstate::ManagementRequest;
 use sys::SignalFd;
 use vmcore::Machine;
 
-use crate::cli::{self, MachineKind, Options};
+use crate::channels::Channels;
+use crate::cli::{MachineKind, Options};
 use crate::consoles::Consoles;
 use crate::host;
+use crate::objects;
 use crate::setup::{self, Clocks, NoMachine};
 
 /// How long the end of the process waits for clients that do not read.
@@ -64,7 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let mut consoles = Consoles::open(options, Arc::clone(&running))?;
     let test_clock =
         clocks.shifted.clone().map(|clock| TestClock { clock, timers: Arc::clone(&clocks.timers) });
-    let engine = build(options, clocks, &consoles)?;
+    let mut channels = Channels::default();
+    let engine = build(options, clocks, &consoles, &mut channels)?;
     // Set once: there is one machine.
     let _ = running.set(engine.clone());
     let monitors = Monitors::new(Config {
@@ -72,11 +74,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
         name: options.name.clone(),
         uuid: options.uuid.map(uuid_text),
-        machines: machines(),
+        machines: objects::machines(),
         options: Vec::new(),
+        cpu_models: objects::cpu_models(),
+        objects: objects::objects(options),
+        memory: options.memory,
         chardevs: Box::new(consoles.chardevs()),
         test_clock,
     });
+    channels.tell(monitors.announcer());
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     if !options.start_stopped {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
@@ -96,22 +102,28 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     std::process::exit(status)
 }
 
-fn build(options: &Options, clocks: Clocks, consoles: &Consoles) -> Result<Engine, Box<dyn Error>> {
+fn build(
+    options: &Options,
+    clocks: Clocks,
+    consoles: &Consoles,
+    channels: &mut Channels,
+) -> Result<Engine, Box<dyn Error>> {
     let builder = Builder::new();
     if options.machine.kind == MachineKind::None {
         let machine = NoMachine::new(&clocks);
         return Ok(setup::start(options, clocks, builder, machine, Vec::new())?);
     }
-    let (board, vcpus) = setup::board(options, &clocks, &builder, consoles.serial_port())?;
+    let (board, vcpus) = setup::board(options, &clocks, &builder, Some(consoles), channels)?;
     let uart = Arc::clone(board.uart());
     let engine = setup::start(options, clocks, builder, board as Arc<dyn Machine>, vcpus)?;
     consoles.attach_serial(&uart);
+    channels.attach();
     Ok(engine)
 }
 
 fn dump_device_tree(options: &Options, path: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let clocks = Clocks::new(None, false);
-    let (board, _vcpus) = setup::board(options, &clocks, &Builder::new(), None)?;
+    let (board, _vcpus) = setup::board(options, &clocks, &Builder::new(), None, &mut Channels::default())?;
     let tree = board.device_tree()?;
     std::fs::write(path, tree).map_err(|source| WriteError {
         what: "the device tree",
@@ -161,28 +173,6 @@ impl Drop for PidFile {
         // Somebody else may have removed it already.
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-fn machines() -> Vec<MachineInfo> {
-    let machine = |name: &str, cpu_max: i64| MachineInfo {
-        name: name.to_owned(),
-        alias: None,
-        is_default: None,
-        cpu_max,
-        hotpluggable_cpus: false,
-        numa_mem_supported: false,
-        deprecated: false,
-        default_cpu_type: None,
-        default_ram_id: None,
-        acpi: false,
-    };
-    let virt = MachineInfo {
-        is_default: Some(true),
-        default_cpu_type: Some("rv64-riscv-cpu".to_owned()),
-        default_ram_id: Some("riscv_virt_board.ram".to_owned()),
-        ..machine("virt", i64::from(cli::MAX_CPUS))
-    };
-    vec![virt, machine("none", 1)]
 }
 
 fn uuid_text(bytes: [u8; 16]) -> String {

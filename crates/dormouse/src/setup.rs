@@ -6,14 +6,15 @@ use board::{Board, BoardConfig, ImageSource, Vcpus};
 use clock::{
     CountedSource, GuestClock, HostClock, IcountShift, RtcBase, ShiftedClock, SystemClock, TimerQueue,
 };
-use devices::SerialPort;
 use devices::virtio::{Entropy, EntropySource, VirtioDevice};
 use engine::{Builder, Engine, EngineConfig};
 use hart::Extensions;
 use runstate::{Config, Lifecycle};
 use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
 
+use crate::channels::Channels;
 use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource, VirtioKind};
+use crate::consoles::Consoles;
 use crate::host::{FileEntropy, HostEntropy, RepeatableEntropy};
 
 /// The guest that runs when none is given. Source and build script are in `guest/`.
@@ -31,6 +32,9 @@ pub(crate) enum SetupError {
     /// The engine cannot be started.
     #[error(transparent)]
     Engine(#[from] engine::StartError),
+    /// The ports of a virtio console do not go together.
+    #[error("virtio-serial-bus: {0}")]
+    Console(#[from] devices::virtio::ConsoleError),
     /// The file of an entropy source cannot be read.
     #[error("cannot open '{path}' as a source of entropy: {source}")]
     Entropy {
@@ -70,12 +74,13 @@ impl Clocks {
     }
 }
 
-/// Builds the board that `options` describe. `serial` is the host's end of its serial line.
+/// Builds the board that `options` describe. `consoles` has the host's ends of its lines; ports are noted in `channels`.
 pub(crate) fn board(
     options: &Options,
     clocks: &Clocks,
     builder: &Builder,
-    serial: Option<Arc<dyn SerialPort>>,
+    consoles: Option<&Consoles>,
+    channels: &mut Channels,
 ) -> Result<(Arc<Board>, Vcpus), SetupError> {
     let boot = &options.boot;
     let firmware = match &boot.bios {
@@ -101,12 +106,12 @@ pub(crate) fn board(
         local_offset_s: if options.rtc.base == RtcBase::Localtime { host_offset_s() } else { 0 },
         sun_rtc: options.machine.wakeup_rtc,
         suspend: options.machine.suspend,
-        virtio: virtio(options)?,
+        virtio: virtio(options, consoles, channels)?,
         clock: Arc::clone(&clocks.guest),
         timers: Arc::clone(&clocks.timers),
         host: Arc::clone(&clocks.host),
         port: builder.port(),
-        serial: serial.into_iter().collect(),
+        serial: consoles.and_then(Consoles::serial_port).into_iter().collect(),
         entropy: entropy(options, &RngSource::Builtin)?,
     })?)
 }
@@ -150,11 +155,18 @@ fn extensions(options: &Options) -> Result<Extensions, SetupError> {
 }
 
 /// The devices in the virtio slots, from slot 0 on.
-fn virtio(options: &Options) -> Result<Vec<Option<Box<dyn VirtioDevice>>>, SetupError> {
+fn virtio(
+    options: &Options,
+    consoles: Option<&Consoles>,
+    channels: &mut Channels,
+) -> Result<Vec<Option<Box<dyn VirtioDevice>>>, SetupError> {
     let mut slots: Vec<Option<Box<dyn VirtioDevice>>> = Vec::new();
     for option in &options.virtio {
-        let device = match &option.kind {
+        let device: Box<dyn VirtioDevice> = match &option.kind {
             VirtioKind::Rng(source) => Box::new(Entropy::new(entropy(options, source)?)),
+            VirtioKind::Serial { max_ports, ports } => {
+                Box::new(channels.console(*max_ports, ports, consoles)?)
+            }
         };
         if slots.len() <= option.slot {
             slots.resize_with(option.slot + 1, || None);

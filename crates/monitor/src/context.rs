@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clock::{ShiftedClock, TimerQueue};
 use engine::Engine;
 use qmp::CommandSet;
 use qmp::types::{VersionInfo, VersionTriple};
 
-use crate::commands::{self, ChardevInfo, CommandLineOptionInfo, MachineInfo, Qmp};
+use crate::commands::{self, ChardevInfo, CommandLineOptionInfo, CpuModel, MachineInfo, Objects, Qmp};
 
 /// The version of QEMU that is spoken. Managers derive from it what they may use (`spec/clients.md` 2a).
 const QEMU: VersionTriple = VersionTriple { major: 10, minor: 0, micro: 2 };
@@ -29,6 +30,12 @@ pub struct Config {
     pub machines: Vec<MachineInfo>,
     /// The options of the command line, as `query-command-line-options` lists them.
     pub options: Vec<CommandLineOptionInfo>,
+    /// The processor models that this program has.
+    pub cpu_models: Vec<CpuModel>,
+    /// The types of objects that this program has, and the objects.
+    pub objects: Objects,
+    /// The machine's memory in bytes.
+    pub memory: u64,
     /// The character devices as they are now. Called on monitors' threads.
     pub chardevs: Box<dyn Fn() -> Vec<ChardevInfo> + Send + Sync>,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
@@ -59,13 +66,15 @@ pub(crate) struct Context {
     pub(crate) version: VersionInfo,
     /// Every command that this program offers by QMP.
     pub(crate) commands: Arc<CommandSet<&'static Qmp>>,
+    /// The migration capability `events`.
+    pub(crate) migration_events: AtomicBool,
 }
 
 impl Context {
     pub(crate) fn new(config: Config) -> Arc<Self> {
         let version = VersionInfo { qemu: QEMU, package: config.program.clone() };
         let commands = Arc::new(commands::offered(&config));
-        Arc::new(Self { config, version, commands })
+        Arc::new(Self { config, version, commands, migration_events: AtomicBool::new(false) })
     }
 
     pub(crate) fn engine(&self) -> &Engine {

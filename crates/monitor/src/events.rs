@@ -125,6 +125,16 @@ qapi_struct! {
     }
 }
 
+qapi_struct! {
+    /// The data of VSERPORT_CHANGE.
+    VserportInfo {
+        /// The port's id.
+        id: String = "id",
+        /// Whether the guest has it open.
+        open: bool = "open",
+    }
+}
+
 /// The members of an event's data, taken from its Rust type.
 const fn members(ty: Type) -> &'static [ArgDef] {
     match ty {
@@ -170,6 +180,8 @@ events! {
     WATCHDOG (WatchdogInfo) true;
     /// A request of a disk has failed. Told each time, so that every STOP has its reason.
     BLOCK_IO_ERROR (BlockIoErrorInfo) false;
+    /// The guest has opened or closed a port of a virtio console.
+    VSERPORT_CHANGE (VserportInfo) true;
 }
 
 /// The line that tells of an event, the same for every monitor; `None` for those of devices and jobs that the protocol
@@ -178,9 +190,12 @@ pub(crate) fn line(record: &Record) -> Option<String> {
     Some(of_machine(record.event.as_ref()?, &record.notes)?.render(stamp(record)))
 }
 
-/// The time stamp of events: the host's wall clock.
 fn stamp(record: &Record) -> Timestamp {
-    let at = Duration::from_nanos(record.at.wall_ns);
+    stamp_of(Duration::from_nanos(record.at.wall_ns))
+}
+
+/// The time stamp of events: the host's wall clock, since 1970.
+pub(crate) fn stamp_of(at: Duration) -> Timestamp {
     Timestamp { seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), microseconds: at.subsec_micros() }
 }
 
@@ -218,6 +233,11 @@ fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
         | Machine::Migration { .. }
         | Machine::DumpCompleted { .. } => return None,
     })
+}
+
+/// VSERPORT_CHANGE.
+pub(crate) fn port_changed(id: &str, open: bool) -> Event {
+    Event::with(&VSERPORT_CHANGE, &VserportInfo { id: id.to_owned(), open })
 }
 
 impl ShutdownInfo {

@@ -37,8 +37,9 @@ mod monitors;
 mod outbox;
 
 pub use commands::{
-    ChardevInfo, CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType, MachineInfo,
+    ChardevInfo, CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType, CpuModel,
+    MachineInfo, Object, ObjectType, Objects,
 };
 pub use context::{Config, TestClock};
-pub use monitors::Monitors;
+pub use monitors::{Announcer, Monitors};
 pub use outbox::{BEHIND_BOUND, CLOSE_BOUND, READ_BOUND};

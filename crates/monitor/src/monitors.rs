@@ -4,21 +4,47 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use backends::Backend;
 use backends::stream::{Connection, StreamSource};
 
 use crate::context::{Config, Context};
 use crate::control;
+use crate::events;
 use crate::hmp::{Focus, Terminal};
 use crate::outbox::Outbox;
 
 /// The monitors of a machine.
 pub struct Monitors {
     shared: Arc<Shared>,
+}
+
+/// Tells the clients of a machine's monitors of what is not part of its life. Cheap to clone; does not keep the monitors.
+#[derive(Clone)]
+pub struct Announcer {
+    shared: Weak<Shared>,
+}
+
+impl fmt::Debug for Announcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Announcer").finish_non_exhaustive()
+    }
+}
+
+impl Announcer {
+    /// The guest has opened or closed the port that is called `id`. Never blocks.
+    pub fn port_changed(&self, id: &str, open: bool) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let event = events::port_changed(id, open);
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let line = event.render(events::stamp_of(at));
+        for client in &shared.lock().clients {
+            client.announce(&line);
+        }
+    }
 }
 
 /// What a client speaks.
@@ -58,6 +84,12 @@ impl Monitors {
         let context = Context::new(config);
         let next = AtomicUsize::new(0);
         Self { shared: Arc::new(Shared { context, next, live: Mutex::default(), ended: Condvar::new() }) }
+    }
+
+    /// For those who have something to tell all clients.
+    #[must_use]
+    pub fn announcer(&self) -> Announcer {
+        Announcer { shared: Arc::downgrade(&self.shared) }
     }
 
     /// Serves the clients of `source` with QMP, one after the other, on a thread of its own. `pretty`: with indented answers.

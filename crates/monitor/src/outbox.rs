@@ -179,14 +179,26 @@ impl Outbox {
         state.status = Some(Arc::clone(status));
         state.version = state.version.wrapping_add(1);
         let Some(line) = line.filter(|_| state.events) else { return };
-        self.append(&mut state, line);
-        self.push_out(&mut state);
+        self.append_event(&mut state, line);
+    }
+
+    /// Tells of something that is not part of the machine's life. Never blocks.
+    pub(crate) fn announce(&self, line: &str) {
+        let mut state = self.lock();
+        if state.events {
+            self.append_event(&mut state, line);
+        }
+    }
+
+    fn append_event(&self, state: &mut State, line: &str) {
+        self.append(state, line);
+        self.push_out(state);
         if state.waiting() > CLOSE_BOUND.saturating_add(state.largest_reply) && !state.closed {
             tracing::warn!(
                 bytes = state.waiting(),
                 "a monitor's client does not read: its connection is closed"
             );
-            self.close_locked(&mut state);
+            self.close_locked(state);
         }
     }
 

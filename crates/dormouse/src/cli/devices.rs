@@ -2,25 +2,31 @@
 
 use super::error::ValueError;
 use super::finish::VIRTIO_SLOTS;
-use super::options::{Builder, Object, RngSource, VirtioBuilder, VirtioKindBuilder};
+use super::options::{Builder, Object, RngSource, VirtioBuilder, VirtioKind, VirtioKindBuilder};
+use super::ports;
 use backends::keyval::{KeyValError, KeyVals};
 use serde_json::Value;
 
 /// Devices of QEMU's `virt` machine that we do not have yet.
-const LATER: [&str; 12] = [
+const LATER: [&str; 9] = [
     "virtio-blk-device",
     "virtio-net-device",
-    "virtio-serial-device",
     "virtio-scsi-device",
     "virtio-balloon-device",
     "virtio-keyboard-device",
     "virtio-gpu-device",
     "vhost-vsock-device",
-    "virtserialport",
-    "virtconsole",
     "scsi-hd",
     "loader",
 ];
+
+/// The answer of `-device help`.
+const HELP: &str = "\
+name \"virtio-rng-device\", bus virtio-bus
+name \"virtio-serial-device\", bus virtio-bus
+name \"virtconsole\", bus virtio-serial-bus
+name \"virtserialport\", bus virtio-serial-bus
+";
 
 /// The list of either spelling.
 fn list(value: &str, implied: &str) -> Result<KeyVals, ValueError> {
@@ -92,13 +98,19 @@ pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueErro
     let driver = list.require("driver")?;
     match driver.as_str() {
         "help" | "?" => {
-            builder.print = Some("name \"virtio-rng-device\", bus virtio-bus\n".to_owned());
+            builder.print = Some(HELP.to_owned());
             Ok(())
         }
         "virtio-rng-device" => {
             let kind = VirtioKindBuilder::Rng(list.take("rng"));
             virtio(builder, list, kind)
         }
+        "virtio-serial-device" => {
+            let kind = VirtioKindBuilder::Serial(ports::max_ports(&mut list)?);
+            virtio(builder, list, kind)
+        }
+        "virtserialport" => ports::port(builder, list, false),
+        "virtconsole" => ports::port(builder, list, true),
         later if LATER.contains(&later) || later.ends_with("-pci") => {
             Err(ValueError::UnsupportedValue(driver))
         }
@@ -113,11 +125,7 @@ fn virtio(builder: &mut Builder, mut list: KeyVals, kind: VirtioKindBuilder) -> 
     if let Some((name, _)) = list.rest().next() {
         return Err(ValueError::NoSuchProperty { class: kind.driver(), name: name.to_owned() });
     }
-    if let Some(id) =
-        id.as_ref().filter(|id| builder.virtio.iter().any(|other| other.id.as_ref() == Some(id)))
-    {
-        return Err(ValueError::DuplicateId { id: id.clone(), kind: "device" });
-    }
+    builder.claim_device_id(id.as_deref())?;
     builder.virtio.push(VirtioBuilder { id, slot, kind });
     Ok(())
 }
@@ -133,6 +141,17 @@ impl VirtioKindBuilder {
     pub(super) fn driver(&self) -> &'static str {
         match self {
             Self::Rng(_) => "virtio-rng-device",
+            Self::Serial(_) => "virtio-serial-device",
+        }
+    }
+}
+
+impl VirtioKind {
+    /// The name of the device's model.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Rng(_) => "virtio-rng-device",
+            Self::Serial { .. } => "virtio-serial-device",
         }
     }
 }

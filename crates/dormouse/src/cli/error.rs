@@ -73,6 +73,14 @@ pub enum ValueError {
     /// No such slot.
     #[error("Bus '{0}' not found")]
     Bus(String),
+    /// More ports than a console can have, or none.
+    #[error("a virtio console has 1 to {most} ports, and max_ports asks for {max}")]
+    MaxPorts {
+        /// How many were asked for.
+        max: u64,
+        /// How many there can be.
+        most: u64,
+    },
     /// More harts than the machine can have.
     #[error("Invalid SMP CPUs {cpus}. The max CPUs supported by machine 'virt' is {max}")]
     TooManyCpus {
@@ -176,6 +184,42 @@ pub enum SetupError {
     /// More virtio devices than slots, or two in one.
     #[error("No 'virtio-bus' bus found for device '{0}'")]
     NoFreeSlot(&'static str),
+    /// A port without a console that it could be of.
+    #[error("No 'virtio-serial-bus' bus found for device '{0}'")]
+    NoSerialBus(&'static str),
+    /// A port of a console that is not there.
+    #[error("Bus '{0}' not found")]
+    NoSuchBus(String),
+    /// Two ports of one number.
+    #[error("virtio-serial-bus: A port already exists at id {0}")]
+    PortTaken(u32),
+    /// A port number that is too large.
+    #[error("virtio-serial-bus: Out-of-range port id specified, max. allowed: {0}")]
+    PortRange(u32),
+    /// No number is left.
+    #[error("virtio-serial-bus: Maximum port limit for this device reached ({0})")]
+    PortsFull(u32),
+    /// A port that is no console in a console's place.
+    #[error(
+        "Port number 0 on virtio-serial devices reserved for virtconsole devices for backward compatibility."
+    )]
+    PortZero,
+    /// A port's character device.
+    #[error("Property '{class}.chardev' can't find value '{id}'")]
+    PortChardev {
+        /// The port's model.
+        class: &'static str,
+        /// The character device that it names.
+        id: String,
+    },
+    /// The same, with another user.
+    #[error("Property '{class}.chardev' can't take value '{id}', it's in use")]
+    PortChardevInUse {
+        /// The port's model.
+        class: &'static str,
+        /// The character device that it names.
+        id: String,
+    },
     /// Counted time needs one hart.
     #[error("-icount is supported with one CPU only, and -smp asks for {0}")]
     IcountSmp(u32),

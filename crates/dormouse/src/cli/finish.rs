@@ -6,6 +6,7 @@ use super::options::{
     BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp, VirtioBuilder,
     VirtioKind, VirtioKindBuilder, VirtioOption, Warning,
 };
+use super::ports;
 use backends::{CharKind, CharSpec};
 use clock::{RtcBase, RtcClock};
 use runstate::Actions;
@@ -114,12 +115,13 @@ fn virtio(builder: &Builder) -> Result<Vec<VirtioOption>, SetupError> {
         }
     }
     let mut options = Vec::new();
-    for device in &builder.virtio {
+    for (device, ports) in builder.virtio.iter().zip(ports::assign(builder)?) {
         let mut free = (0..VIRTIO_SLOTS).filter(|slot| !taken.contains(slot));
         let slot = device.slot.or_else(|| free.next()).ok_or_else(|| no_bus(device))?;
         taken.insert(slot);
         let kind = match &device.kind {
             VirtioKindBuilder::Rng(object) => VirtioKind::Rng(rng(builder, object.as_deref())?),
+            VirtioKindBuilder::Serial(max_ports) => VirtioKind::Serial { max_ports: *max_ports, ports },
         };
         options.push(VirtioOption { id: device.id.clone(), slot, kind });
     }
@@ -171,6 +173,16 @@ fn check_consoles(builder: &Builder, serials: &[CharSpec]) -> Result<(), SetupEr
                 }
             }
             _ => {}
+        }
+    }
+    for port in &builder.ports {
+        let Some(id) = &port.chardev else { continue };
+        let class = ports::driver(port.console);
+        let Some((_, target)) = builder.chardevs.iter().find(|(other, _)| other == id) else {
+            return Err(SetupError::PortChardev { class, id: id.clone() });
+        };
+        if !used.insert(id) && !target.mux {
+            return Err(SetupError::PortChardevInUse { class, id: id.clone() });
         }
     }
     stdio += builder.chardevs.iter().filter(|(_, spec)| matches!(spec.kind, CharKind::Stdio { .. })).count();

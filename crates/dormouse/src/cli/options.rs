@@ -188,6 +188,28 @@ pub struct VirtioOption {
 pub enum VirtioKind {
     /// `virtio-rng-device`.
     Rng(RngSource),
+    /// `virtio-serial-device`.
+    Serial {
+        /// How many ports there may be.
+        max_ports: u32,
+        /// Those that there are.
+        ports: Vec<PortOption>,
+    },
+}
+
+/// `-device`, a port of a virtio console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortOption {
+    /// Its name for managers.
+    pub id: Option<String>,
+    /// Its number.
+    pub nr: u32,
+    /// Its name for the guest.
+    pub name: Option<String>,
+    /// Whether the guest is to use it as a terminal.
+    pub console: bool,
+    /// The character device at its other end.
+    pub chardev: Option<String>,
 }
 
 /// Where an entropy device takes its bytes from.
@@ -271,6 +293,7 @@ pub(super) struct Builder {
     pub(super) rtc: RtcOptions,
     pub(super) icount: Option<IcountShift>,
     pub(super) virtio: Vec<VirtioBuilder>,
+    pub(super) ports: Vec<PortBuilder>,
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) test_clock: bool,
     pub(super) hart_nice: Option<i32>,
@@ -303,6 +326,34 @@ pub(super) struct VirtioBuilder {
 pub(super) enum VirtioKindBuilder {
     /// With the object that it names.
     Rng(Option<String>),
+    /// With how many ports there may be.
+    Serial(u32),
+}
+
+/// `-device`, a port of a virtio console, as far as read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PortBuilder {
+    pub(super) id: Option<String>,
+    /// The console that it is for.
+    pub(super) bus: Option<String>,
+    pub(super) nr: Option<u32>,
+    pub(super) name: Option<String>,
+    pub(super) console: bool,
+    pub(super) chardev: Option<String>,
+}
+
+impl Builder {
+    /// An id names one device.
+    pub(super) fn claim_device_id(&self, id: Option<&str>) -> Result<(), ValueError> {
+        let mut others =
+            self.virtio.iter().map(|device| &device.id).chain(self.ports.iter().map(|port| &port.id));
+        match id {
+            Some(id) if others.any(|other| other.as_deref() == Some(id)) => {
+                Err(ValueError::DuplicateId { id: id.to_owned(), kind: "device" })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `-object`.

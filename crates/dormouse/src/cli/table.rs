@@ -60,7 +60,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("cpu", "MODEL[,EXT=on|off...]", "choose the processor: rv64, max, help", machine::cpu),
     value("smp", "[cpus=]N[,maxcpus=,sockets=,cores=,threads=]", "number of harts and how they are grouped", machine::smp),
     value("m", "[size=]SIZE", "guest memory, in MiB or with a unit (512M, 2G)", machine::memory),
-    value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-rng-device", devices::device),
+    value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-rng-device, virtio-serial-device, virtserialport, virtconsole", devices::device),
     value("object", "TYPE,id=ID[,PROP=VALUE...]", "add an object: memory-backend-ram, rng-random, rng-builtin", devices::object),
     value("rtc", "[base=utc|localtime|DATE][,clock=host|vm]", "where the real-time clock starts and what drives it", machine::rtc),
     value("icount", "[shift=]N", "guest time counts instructions, of 2^N ns each", machine::icount),

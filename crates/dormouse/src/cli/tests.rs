@@ -245,6 +245,66 @@ fn devices_and_objects() {
 }
 
 #[test]
+fn ports_of_consoles() {
+    const SERIAL: &str = "-device virtio-serial-device,id=s";
+    let ports = |line: &str| {
+        let options = run(&format!("{SERIAL} {line}"));
+        match &options.virtio[0].kind {
+            VirtioKind::Serial { max_ports, ports } => (*max_ports, ports.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let agent = "-chardev socket,id=c,fd=3,server=on,wait=off \
+        -device virtserialport,bus=s.0,nr=1,chardev=c,id=channel0,name=org.qemu.guest_agent.0";
+    let expected = PortOption {
+        id: Some("channel0".into()),
+        nr: 1,
+        name: Some("org.qemu.guest_agent.0".into()),
+        console: false,
+        chardev: Some("c".into()),
+    };
+    assert_eq!(ports(agent), (31, vec![expected]));
+    let numbers = |line: &str| ports(line).1.iter().map(|port| port.nr).collect::<Vec<_>>();
+    assert_eq!(
+        numbers("-device virtserialport -device virtconsole -device virtserialport,nr=4 -device virtconsole"),
+        [1, 0, 4, 2]
+    );
+    for (line, complaint) in [
+        (
+            "-device virtserialport,nr=0",
+            "Port number 0 on virtio-serial devices reserved for virtconsole devices for backward compatibility.",
+        ),
+        (
+            "-device virtserialport,nr=31",
+            "virtio-serial-bus: Out-of-range port id specified, max. allowed: 30",
+        ),
+        (
+            "-device virtserialport,nr=2 -device virtconsole,nr=2",
+            "virtio-serial-bus: A port already exists at id 2",
+        ),
+        ("-device virtserialport,bus=t.0", "Bus 't.0' not found"),
+        ("-device virtserialport,chardev=c", "Property 'virtserialport.chardev' can't find value 'c'"),
+        (
+            "-chardev null,id=c -device virtserialport,chardev=c -device virtconsole,chardev=c",
+            "Property 'virtconsole.chardev' can't take value 'c', it's in use",
+        ),
+    ] {
+        assert_eq!(error(&format!("{SERIAL} {line}")), complaint);
+    }
+    assert_eq!(
+        error("-device virtserialport"),
+        "No 'virtio-serial-bus' bus found for device 'virtserialport'"
+    );
+    assert!(
+        error("-device virtio-serial-device,max_ports=0")
+            .ends_with("has 1 to 31 ports, and max_ports asks for 0")
+    );
+    let full = "-device virtio-serial-device,max_ports=2 -device virtserialport -device virtserialport";
+    assert_eq!(error(full), "virtio-serial-bus: Maximum port limit for this device reached (2)");
+    assert!(error(&format!("{SERIAL} -device virtconsole,id=s")).ends_with("Duplicate ID 's' for device"));
+}
+
+#[test]
 fn what_comes_later_says_so() {
     for line in ["-incoming defer", "-loadvm a", "-gdb tcp::1", "-drive file=a", "-blockdev {}", "-s"] {
         assert_eq!(error(line), format!("{line}: not supported by this program yet"));
@@ -365,12 +425,8 @@ mod libvirt {
     }
 
     #[test]
-    fn a_domain_with_disk_network_and_agent_names_what_is_missing() {
+    fn a_domain_with_disk_and_network_names_what_is_missing() {
         for (line, what) in [
-            (
-                r#"-device {"driver":"virtio-serial-device","id":"virtio-serial0"}"#,
-                "'virtio-serial-device' is",
-            ),
             (r#"-blockdev {"driver":"file","filename":"d.qcow2","node-name":"a"}"#, "not supported"),
             (r#"-netdev {"type":"user","id":"hostnet0"}"#, "not supported"),
             (r#"-device {"driver":"virtio-balloon-device","id":"balloon0"}"#, "'virtio-balloon-device' is"),
@@ -383,6 +439,18 @@ mod libvirt {
                    -device {\"driver\":\"virtio-rng-device\",\"rng\":\"objrng0\",\"id\":\"rng0\"}";
         let [device] = &options(&format!("{DOMAIN}\n{rng}")).virtio[..] else { panic!("one device") };
         assert_eq!(device.kind, VirtioKind::Rng(RngSource::File("/dev/urandom".into())));
+    }
+
+    #[test]
+    fn a_domain_with_an_agent() {
+        let lines = r#"-device {"driver":"virtio-serial-device","id":"virtio-serial0"}
+-chardev socket,id=charchannel0,fd=23,server=on,wait=off
+-device {"driver":"virtserialport","bus":"virtio-serial0.0","nr":1,"chardev":"charchannel0","id":"channel0","name":"org.qemu.guest_agent.0"}"#;
+        let options = options(&format!("{DOMAIN}\n{lines}"));
+        let VirtioKind::Serial { ports, .. } = &options.virtio[0].kind else {
+            panic!("{:?}", options.virtio)
+        };
+        assert_eq!((ports[0].nr, ports[0].chardev.as_deref()), (1, Some("charchannel0")));
     }
 
     #[test]

@@ -57,6 +57,34 @@ qapi_struct! {
     }
 }
 
+qapi_struct! {
+    /// A thread that devices do their work on.
+    IoThreadInfo {
+        /// Its name.
+        id: String = "id",
+        /// The host's number of it.
+        thread_id: i64 = "thread-id",
+    }
+}
+
+qapi_struct! {
+    /// Something under way in the background.
+    JobInfo {
+        /// Its name.
+        id: String = "id",
+    }
+}
+
+qapi_enum! {
+    /// A model of TPM device.
+    TpmModel {}
+}
+
+qapi_enum! {
+    /// A back end of TPM devices.
+    TpmType {}
+}
+
 pub(super) static COMMANDS: &[Command] = &[
     command! {
         /// The instruction set that is emulated.
@@ -73,5 +101,21 @@ pub(super) static COMMANDS: &[Command] = &[
     command! {
         /// The kinds of machine that there are.
         "query-machines" [] -> Vec<MachineInfo> = |env: &Env<'_>, _: &Args| Ok(env.config().machines.clone())
+    },
+    command! {
+        /// The threads that devices do their work on and that can be named; there are none.
+        "query-iothreads" [] -> Vec<IoThreadInfo> = |_: &Env<'_>, _: &Args| Ok(Vec::new())
+    },
+    command! {
+        /// The models of TPM devices; there are none.
+        "query-tpm-models" [] -> Vec<TpmModel> = |_: &Env<'_>, _: &Args| Ok(Vec::new())
+    },
+    command! {
+        /// The back ends of TPM devices; there are none.
+        "query-tpm-types" [] -> Vec<TpmType> = |_: &Env<'_>, _: &Args| Ok(Vec::new())
+    },
+    command! {
+        /// What is under way in the background.
+        "query-jobs" [] -> Vec<JobInfo> = |_: &Env<'_>, _: &Args| Ok(Vec::new())
     },
 ];

@@ -18,17 +18,23 @@
 mod actions;
 mod chardev;
 mod control;
+mod cpu_models;
 mod cpus;
 mod human;
 mod identity;
 mod introspection;
 mod machine;
+mod memory;
+mod migration;
+mod objects;
 mod test_clock;
 
 pub(crate) use actions::WatchdogAction;
 pub use chardev::ChardevInfo;
+pub use cpu_models::CpuModel;
 pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
 pub use machine::MachineInfo;
+pub use objects::{Object, ObjectType, Objects};
 
 use engine::{Engine, ManageError, Status};
 use qmp::schema::CommandDef;
@@ -48,8 +54,12 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Actions", actions::COMMANDS),
     ("The machine", machine::COMMANDS),
     ("CPUs", cpus::COMMANDS),
+    ("CPU models", cpu_models::COMMANDS),
+    ("Memory", memory::COMMANDS),
+    ("Objects", objects::COMMANDS),
     ("Identity", identity::COMMANDS),
     ("Character devices", chardev::COMMANDS),
+    ("Migration", migration::COMMANDS),
     ("The human monitor", human::COMMANDS),
     ("Tests", test_clock::COMMANDS),
 ];

@@ -12,13 +12,37 @@ use backends::stream::StreamSource;
 use backends::{CharKind, CharSpec, FdSets, SocketAddress, SocketSpec};
 use clock::{GuestClock, ShiftedClock, TimerQueue};
 use engine::{Builder, Engine, EngineConfig};
-use monitor::ChardevInfo;
-use monitor::{Config, Monitors, TestClock};
+use monitor::{ChardevInfo, Config, CpuModel, Monitors, Object, ObjectType, Objects, TestClock};
 use runstate::{Actions, GuestRequest, Lifecycle, ManagementRequest, Sleep};
 use vmcore::testing::{FakeMachine, Script, Step};
 
 /// Long enough for any host: a test that runs into it has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A machine with one device that has an id.
+fn objects() -> Objects {
+    const fn of(name: &'static str, parent: Option<&'static str>, is_abstract: bool) -> ObjectType {
+        ObjectType { name, parent, is_abstract, properties: &[] }
+    }
+    static TYPES: &[ObjectType] = &[
+        of("object", None, true),
+        of("container", Some("object"), false),
+        of("virt-machine", Some("object"), false),
+        of("device", Some("object"), true),
+        ObjectType {
+            properties: &[("rng", "link<rng-backend>")],
+            ..of("virtio-rng-device", Some("device"), false)
+        },
+    ];
+    let object = |(path, type_name): (&str, _)| Object { path: path.to_owned(), type_name };
+    let tree = [
+        ("/", "container"),
+        ("/machine", "virt-machine"),
+        ("/machine/peripheral", "container"),
+        ("/machine/peripheral/rng0", "virtio-rng-device"),
+    ];
+    Objects { types: TYPES, tree: tree.map(object).into() }
+}
 
 pub struct World {
     pub engine: Engine,
@@ -57,6 +81,13 @@ impl World {
             uuid: None,
             machines: Vec::new(),
             options: Vec::new(),
+            cpu_models: vec![CpuModel {
+                name: "rv64",
+                type_name: "rv64-riscv-cpu",
+                properties: vec![("zba", true), ("zbb", true)],
+            }],
+            objects: objects(),
+            memory: 128 << 20,
             chardevs: Box::new(move || vec![chardev.clone()]),
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
         });
