@@ -26,8 +26,7 @@ struct Follower {
 
 impl Subscriber for Follower {
     fn publish(&self, status: &Arc<Status>, record: Option<&Arc<Record>>) {
-        let line = record.and_then(|record| events::line(record));
-        self.outbox.publish(status, line.as_deref());
+        self.outbox.publish(status, record.and_then(|record| events::of_engine(record)));
     }
 
     fn is_behind(&self) -> bool {

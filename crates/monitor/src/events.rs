@@ -1,11 +1,12 @@
 //! Every event that is sent, defined once, and how the machine's become the protocol's.
 //!
-//! A new event is a line of `events!` and, when the machine is what tells of it, an arm of [`of_machine`].
+//! A new event is a line of `events!` and, when the machine is what tells of it, an arm of [`of_machine`]. One with a rate of
+//! its own that is the reason of another says so by [`Event::explaining`].
 
 use std::time::Duration;
 
 use engine::{Notes, Record};
-use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Type};
+use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Rate, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
 use crate::commands::WatchdogAction;
@@ -143,15 +144,15 @@ const fn members(ty: Type) -> &'static [ArgDef] {
     }
 }
 
-/// `NAME (type of the data) throttled or not`.
+/// `NAME (type of the data) rate`.
 macro_rules! events {
-    ($($(#[doc = $doc:literal])+ $name:ident ($data:ty) $throttled:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident ($data:ty) $rate:expr;)*) => {
         $($(#[doc = $doc])+
         pub(crate) static $name: EventDef = EventDef {
             name: stringify!($name),
             doc: concat!($($doc),+).trim_ascii(),
             data: members(<$data>::TYPE),
-            throttled: $throttled,
+            rate: $rate,
         };)*
 
         /// Every event.
@@ -161,33 +162,33 @@ macro_rules! events {
 
 events! {
     /// The machine has stopped.
-    STOP (()) false;
+    STOP (()) Rate::Free;
     /// The machine goes on; a guest that slept sleeps on.
-    RESUME (()) false;
+    RESUME (()) Rate::Free;
     /// The guest is suspended to RAM.
-    SUSPEND (()) false;
+    SUSPEND (()) Rate::Free;
     /// The guest has woken.
-    WAKEUP (()) false;
+    WAKEUP (()) Rate::Free;
     /// The machine was reset.
-    RESET (ShutdownInfo) false;
+    RESET (ShutdownInfo) Rate::Free;
     /// The machine shuts down.
-    SHUTDOWN (ShutdownInfo) false;
+    SHUTDOWN (ShutdownInfo) Rate::Free;
     /// The power button was pressed.
-    POWERDOWN (()) false;
+    POWERDOWN (()) Rate::Free;
     /// The guest has panicked.
-    GUEST_PANICKED (GuestPanicInfo) false;
+    GUEST_PANICKED (GuestPanicInfo) Rate::Free;
     /// The watchdog has expired.
-    WATCHDOG (WatchdogInfo) true;
+    WATCHDOG (WatchdogInfo) Rate::OneASecond;
     /// A request of a disk has failed. Told each time, so that every STOP has its reason.
-    BLOCK_IO_ERROR (BlockIoErrorInfo) false;
+    BLOCK_IO_ERROR (BlockIoErrorInfo) Rate::Free;
     /// The guest has opened or closed a port of a virtio console.
-    VSERPORT_CHANGE (VserportInfo) true;
+    VSERPORT_CHANGE (VserportInfo) Rate::OneASecondEach("id");
 }
 
-/// The line that tells of an event, the same for every monitor; `None` for those of devices and jobs that the protocol
-/// does not define yet.
-pub(crate) fn line(record: &Record) -> Option<String> {
-    Some(of_machine(record.event.as_ref()?, &record.notes)?.render(stamp(record)))
+/// The event that tells clients of it, and when it was, the same for every monitor; `None` for those of devices and jobs
+/// that the protocol does not define yet.
+pub(crate) fn of_engine(record: &Record) -> Option<(Event, Timestamp)> {
+    Some((of_machine(record.event.as_ref()?, &record.notes)?, stamp(record)))
 }
 
 fn stamp(record: &Record) -> Timestamp {
@@ -210,7 +211,13 @@ fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
         Machine::Shutdown { reason, .. } => Event::with(&SHUTDOWN, &ShutdownInfo::new(reason.as_str())?),
         Machine::Powerdown => Event::plain(&POWERDOWN),
         Machine::Watchdog { action } => {
-            Event::with(&WATCHDOG, &WatchdogInfo { action: same_name(action.as_str())? })
+            let action = same_name(action.as_str())?;
+            let event = Event::with(&WATCHDOG, &WatchdogInfo { action });
+            match action {
+                WatchdogAction::None | WatchdogAction::Debug | WatchdogAction::InjectNmi => event,
+                // STOP, RESET, SHUTDOWN or POWERDOWN follows.
+                _ => event.explaining(),
+            }
         }
         Machine::GuestPanicked { action } => {
             Event::with(&GUEST_PANICKED, &GuestPanicInfo { action: same_name(action.as_str())? })
@@ -339,6 +346,7 @@ mod tests {
         };
         let text =
             "{\"timestamp\": {\"seconds\": 1795396495, \"microseconds\": 751023}, \"event\": \"STOP\"}\r\n";
-        assert_eq!(line(&record).unwrap(), text);
+        let (event, when) = of_engine(&record).unwrap();
+        assert_eq!(event.render(when), text);
     }
 }

@@ -40,9 +40,8 @@ impl Announcer {
         let Some(shared) = self.shared.upgrade() else { return };
         let event = events::port_changed(id, open);
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let line = event.render(events::stamp_of(at));
         for client in &shared.lock().clients {
-            client.announce(&line);
+            client.announce(event.clone(), events::stamp_of(at));
         }
     }
 }

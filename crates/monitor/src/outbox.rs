@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use backends::stream::Connection;
 use engine::Status;
+use qmp::{Event, Throttle, Timestamp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -41,6 +42,8 @@ pub(crate) struct Outbox {
     /// Lines of JSON are indented over several.
     indent: bool,
     state: Mutex<State>,
+    /// What times are measured from.
+    epoch: Instant,
     /// Something changed that the writer, the reader or a shutdown may wait for.
     changed: Condvar,
 }
@@ -60,8 +63,10 @@ struct State {
     version: u64,
     /// Whether the client is told of events.
     events: bool,
-    /// The connection's thread works on commands.
-    busy: bool,
+    /// Events that come too often.
+    throttle: Throttle,
+    /// How many threads work on commands of the connection.
+    busy: u32,
     /// No further command is to be begun: the program ends.
     closing: bool,
     /// The client does not read any more; output is dropped.
@@ -105,7 +110,8 @@ impl Outbox {
 
     fn with_layout(connection: Connection, indent: bool) -> Arc<Self> {
         let direct = connection.socket().is_some();
-        Arc::new(Self { connection, direct, indent, state: Mutex::default(), changed: Condvar::new() })
+        let epoch = Instant::now();
+        Arc::new(Self { connection, direct, indent, state: Mutex::default(), epoch, changed: Condvar::new() })
     }
 
     /// Starts the thread that writes what the client does not take at once. It ends with [`Outbox::close`].
@@ -173,25 +179,42 @@ impl Outbox {
         }
     }
 
-    /// Machine thread: the status is `status` from here on; `line` tells of it. Never blocks.
-    pub(crate) fn publish(&self, status: &Arc<Status>, line: Option<&str>) {
+    /// Machine thread: the status is `status` from here on; `event` tells of it. Never blocks. An event that is held back for
+    /// its rate is sent by the writer thread, when its time has come.
+    pub(crate) fn publish(&self, status: &Arc<Status>, event: Option<(Event, Timestamp)>) {
         let mut state = self.lock();
         state.status = Some(Arc::clone(status));
         state.version = state.version.wrapping_add(1);
-        let Some(line) = line.filter(|_| state.events) else { return };
-        self.append_event(&mut state, line);
-    }
-
-    /// Tells of something that is not part of the machine's life. Never blocks.
-    pub(crate) fn announce(&self, line: &str) {
-        let mut state = self.lock();
-        if state.events {
-            self.append_event(&mut state, line);
+        if let Some((event, when)) = event {
+            self.offer(&mut state, event, when);
         }
     }
 
-    fn append_event(&self, state: &mut State, line: &str) {
-        self.append(state, line);
+    /// Tells of something that is not part of the machine's life. Never blocks.
+    pub(crate) fn announce(&self, event: Event, when: Timestamp) {
+        self.offer(&mut self.lock(), event, when);
+    }
+
+    /// Sends an event, or has it wait for its time, to a client that is told of events.
+    fn offer(&self, state: &mut State, event: Event, when: Timestamp) {
+        if !state.events {
+            return;
+        }
+        match state.throttle.offer(event, when, self.epoch.elapsed()) {
+            Some((event, when)) => self.append_event(state, &event, when),
+            None => self.changed.notify_all(),
+        }
+    }
+
+    /// Sends what was held back and is due.
+    fn send_due(&self, state: &mut State) {
+        for (event, when) in state.throttle.take_due(self.epoch.elapsed()) {
+            self.append_event(state, &event, when);
+        }
+    }
+
+    fn append_event(&self, state: &mut State, event: &Event, when: Timestamp) {
+        self.append(state, &event.render(when));
         self.push_out(state);
         if state.waiting() > CLOSE_BOUND.saturating_add(state.largest_reply) && !state.closed {
             tracing::warn!(
@@ -213,11 +236,12 @@ impl Outbox {
         self.lock().waiting() > BEHIND_BOUND
     }
 
-    /// The connection's thread begins to work on what it has read. False when nothing more is to be begun.
+    /// A thread of the connection begins to work on commands. False when nothing more is to be begun.
     pub(crate) fn begin(&self) -> bool {
         let mut state = self.lock();
-        state.busy = !state.closing && !state.closed;
-        state.busy
+        let begins = !state.closing && !state.closed;
+        state.busy += u32::from(begins);
+        begins
     }
 
     /// Waits until the client has read enough that a further command may be run. False when none is to be run.
@@ -232,11 +256,11 @@ impl Outbox {
         !state.closed && !state.closing
     }
 
-    /// The connection's thread has answered what it had read: the replies are sent.
+    /// That thread has answered them: the replies are sent.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         self.push_out(&mut state);
-        state.busy = false;
+        state.busy = state.busy.saturating_sub(1);
         drop(state);
         self.changed.notify_all();
     }
@@ -260,7 +284,7 @@ impl Outbox {
     pub(crate) fn finish(&self, deadline: Instant) {
         let mut state = self.lock();
         state.closing = true;
-        while !state.closed && (state.busy || !state.is_drained()) {
+        while !state.closed && (state.busy > 0 || !state.is_drained()) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 break;
@@ -277,7 +301,7 @@ impl Outbox {
 
     fn close_locked(&self, state: &mut State) {
         state.closed = true;
-        state.busy = false;
+        state.busy = 0;
         state.emptied();
         self.connection.shutdown();
         self.changed.notify_all();
@@ -338,7 +362,14 @@ impl Outbox {
         let mut state = self.lock();
         while !state.writer_owns && !state.closed {
             chunk.shrink_to(0);
-            state = self.wait(state);
+            state = match state.throttle.next_due() {
+                None => self.wait(state),
+                Some(due) => {
+                    let left = due.saturating_sub(self.epoch.elapsed());
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            self.send_due(&mut state);
         }
         let count = state.queue.len().min(CHUNK);
         chunk.clear();

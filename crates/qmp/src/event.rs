@@ -9,13 +9,14 @@ use serde_json::Value;
 pub struct Event {
     def: &'static EventDef,
     data: Option<Value>,
+    explains: bool,
 }
 
 impl Event {
     /// An event without data.
     pub fn plain(def: &'static EventDef) -> Self {
         debug_assert!(def.data.is_empty(), "{} has data", def.name);
-        Self { def, data: None }
+        Self { def, data: None, explains: false }
     }
 
     /// An event with the data that its definition says.
@@ -26,7 +27,19 @@ impl Event {
             "{} has other data than its definition",
             def.name
         );
-        Self { def, data: Some(data) }
+        Self { def, data: Some(data), explains: false }
+    }
+
+    /// The same event, which is the reason of another that follows it: whatever its rate, it is never held back (B22
+    /// in `spec/run-state.md`), so that a STOP always has its reason in front of it.
+    #[must_use]
+    pub fn explaining(self) -> Self {
+        Self { explains: true, ..self }
+    }
+
+    /// Whether it is the reason of another event.
+    pub fn explains(&self) -> bool {
+        self.explains
     }
 
     /// Its definition.

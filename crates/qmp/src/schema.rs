@@ -134,9 +134,19 @@ pub struct EventDef {
     pub doc: &'static str,
     /// The members of its data; no `data` member is sent when there are none.
     pub data: &'static [ArgDef],
-    /// Whether at most one a second is sent, the newest replacing those that wait (`spec/clients.md` section
-    /// 4, Events).
-    pub throttled: bool,
+    /// How many of its kind are sent at most.
+    pub rate: Rate,
+}
+
+/// How many events of a kind are sent at most (`spec/clients.md` section 4, Events).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// As many as happen.
+    Free,
+    /// One a second; the newest replaces those that wait.
+    OneASecond,
+    /// One a second for each value of this member of its data.
+    OneASecondEach(&'static str),
 }
 
 /// A Rust type with a QAPI definition.

@@ -1,27 +1,32 @@
-//! Events that are sent at most once a second ([`crate::schema::EventDef::throttled`]).
+//! Events that are sent at most once a second ([`crate::schema::EventDef::rate`]).
 //!
 //! The first goes at once. Of those that follow within the second only the newest is kept; it is sent when
 //! the second is over, with the time stamp of its occurrence, and starts the next second (`spec/clients.md`
-//! section 4, Events). No clock is read here: `now` is any monotonic time, the same for all calls.
+//! section 4, Events). One that explains another event goes at once whatever went before (a deliberate difference
+//! from QEMU, B22). No clock is read here: `now` is any monotonic time, the same for all calls.
 
 use crate::event::Event;
+use crate::schema::Rate;
 use crate::wire::Timestamp;
+use serde_json::Value;
 use std::time::Duration;
 
 /// How long after a throttled event the next of its kind may be sent.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What waits, for all monitors together.
+/// What waits, for one monitor.
 #[derive(Debug, Default)]
 pub struct Throttle {
     /// One for each kind of event that was sent less than [`INTERVAL`] ago; so at most as many as there are
-    /// kinds.
+    /// kinds, and devices that have such events.
     windows: Vec<Window>,
 }
 
 #[derive(Debug)]
 struct Window {
     name: &'static str,
+    /// Which device it is about, where each has a rate of its own.
+    each: Option<Value>,
     end: Duration,
     waiting: Option<(Event, Timestamp)>,
 }
@@ -29,19 +34,23 @@ struct Window {
 impl Throttle {
     /// Gives the event back when it is to be sent now, and keeps it otherwise.
     pub fn offer(&mut self, event: Event, when: Timestamp, now: Duration) -> Option<(Event, Timestamp)> {
-        if !event.def().throttled {
-            return Some((event, when));
-        }
+        let each = match event.def().rate {
+            Rate::Free => return Some((event, when)),
+            Rate::OneASecond => None,
+            Rate::OneASecondEach(member) => event.data().and_then(|data| data.get(member)).cloned(),
+        };
         let name = event.def().name;
-        if let Some(window) = self.windows.iter_mut().find(|window| window.name == name) {
+        self.windows.retain(|window| window.waiting.is_some() || now < window.end);
+        let end = now.saturating_add(INTERVAL);
+        match self.windows.iter_mut().find(|window| window.name == name && window.each == each) {
+            // It replaces what waits.
+            Some(window) if event.explains() => (window.waiting, window.end) = (None, end),
             // What waits goes by take_due alone, so that a late caller does not send out of order.
-            if window.waiting.is_some() || now < window.end {
+            Some(window) => {
                 window.waiting = Some((event, when));
                 return None;
             }
-            window.end = now.saturating_add(INTERVAL);
-        } else {
-            self.windows.push(Window { name, end: now.saturating_add(INTERVAL), waiting: None });
+            None => self.windows.push(Window { name, each, end, waiting: None }),
         }
         Some((event, when))
     }
@@ -72,11 +81,14 @@ impl Throttle {
 mod tests {
     use super::*;
     use crate::schema::{EventDef, Qapi, arg};
-    use serde_json::Value;
 
-    static WATCHDOG: EventDef =
-        EventDef { name: "WATCHDOG", doc: "", data: &[arg("action", String::TYPE, "")], throttled: true };
-    static RESET: EventDef = EventDef { name: "RESET", doc: "", data: &[], throttled: false };
+    static WATCHDOG: EventDef = EventDef {
+        name: "WATCHDOG",
+        doc: "",
+        data: &[arg("action", String::TYPE, "")],
+        rate: Rate::OneASecond,
+    };
+    static RESET: EventDef = EventDef { name: "RESET", doc: "", data: &[], rate: Rate::Free };
 
     fn offer(throttle: &mut Throttle, action: &str, ms: u64) -> bool {
         let when = Timestamp { seconds: 0, microseconds: u32::try_from(ms).unwrap() };
@@ -126,5 +138,39 @@ mod tests {
             assert!(throttle.offer(reset, when, Duration::from_millis(ms)).is_some());
         }
         assert_eq!(throttle.take_due(Duration::MAX).len(), 0);
+    }
+
+    #[test]
+    fn the_reason_of_another_event_is_never_held_back_and_replaces_what_waits() {
+        let mut throttle = Throttle::default();
+        assert!(offer(&mut throttle, "none", 0));
+        assert!(!offer(&mut throttle, "reset", 10));
+        let when = Timestamp { seconds: 0, microseconds: 20 };
+        let pause = Event::with(&WATCHDOG, &serde_json::json!({"action": "pause"})).explaining();
+        assert!(throttle.offer(pause, when, Duration::from_millis(20)).is_some());
+        assert_eq!(due(&mut throttle, 1019), []);
+        assert!(!offer(&mut throttle, "debug", 1019), "it starts a second of its own");
+        assert_eq!(due(&mut throttle, 1020), [("\"debug\"".to_owned(), 1019)]);
+    }
+
+    #[test]
+    fn a_device_does_not_hold_back_the_events_of_another() {
+        static PORT: EventDef = EventDef {
+            name: "PORT",
+            doc: "",
+            data: &[arg("id", String::TYPE, "")],
+            rate: Rate::OneASecondEach("id"),
+        };
+        let mut throttle = Throttle::default();
+        let when = Timestamp { seconds: 0, microseconds: 0 };
+        let mut offer = |id: &str, ms| {
+            let event = Event::with(&PORT, &serde_json::json!({"id": id}));
+            throttle.offer(event, when, Duration::from_millis(ms)).is_some()
+        };
+        assert_eq!(
+            [offer("a", 0), offer("b", 0), offer("a", 1), offer("b", 999)],
+            [true, true, false, false]
+        );
+        assert_eq!(throttle.take_due(Duration::from_secs(1)).len(), 2);
     }
 }

@@ -1,7 +1,7 @@
 //! One connection: negotiation, calls, replies as bytes.
 
 use proptest::prelude::*;
-use qmp::schema::{CommandDef, EventDef, Qapi, Type, arg, opt};
+use qmp::schema::{CommandDef, EventDef, Qapi, Rate, Type, arg, opt};
 use qmp::{CommandSet, Event, Input, Limits, QmpError, Timestamp, qapi_enum};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -33,9 +33,9 @@ const SET_ACTION: &[qmp::schema::ArgDef] =
     &[opt("reboot", Action::TYPE, ""), opt("panic", Action::TYPE, ""), opt("watchdog", Action::TYPE, "")];
 const LINE: &[qmp::schema::ArgDef] = &[arg("command-line", Type::Str, ""), opt("cpu-index", Type::Int, "")];
 
-static STOP: EventDef = EventDef { name: "STOP", doc: "", data: &[], throttled: false };
+static STOP: EventDef = EventDef { name: "STOP", doc: "", data: &[], rate: Rate::Free };
 static SHUTDOWN: EventDef =
-    EventDef { name: "SHUTDOWN", doc: "", data: &[arg("guest", Type::Bool, "")], throttled: false };
+    EventDef { name: "SHUTDOWN", doc: "", data: &[arg("guest", Type::Bool, "")], rate: Rate::Free };
 
 /// What runs a command here: its name.
 type Session = qmp::Session<&'static str>;

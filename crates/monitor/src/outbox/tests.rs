@@ -24,6 +24,16 @@ fn status(state: RunState) -> Arc<Status> {
     }))
 }
 
+const WHEN: Timestamp = Timestamp { seconds: 1, microseconds: 2 };
+
+fn stop() -> Option<(Event, Timestamp)> {
+    Some((Event::plain(&crate::events::STOP), WHEN))
+}
+
+fn stop_line() -> String {
+    Event::plain(&crate::events::STOP).render(WHEN)
+}
+
 fn read_all(mut stream: UnixStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -53,25 +63,24 @@ fn a_reply_for_an_old_status_is_not_taken() {
     outbox.reply("negotiated\n", true);
     let (seen, version) = outbox.status();
     assert_eq!(seen.unwrap().state, RunState::Running);
-    outbox.publish(&status(RunState::Paused), Some("STOP\n"));
+    outbox.publish(&status(RunState::Paused), stop());
     assert!(!outbox.reply_at(version, "running\n"));
     let (seen, version) = outbox.status();
     assert_eq!(seen.unwrap().state, RunState::Paused);
     assert!(outbox.reply_at(version, "paused\n"));
     outbox.end();
     outbox.close();
-    assert_eq!(read_all(theirs), "negotiated\nSTOP\npaused\n");
+    assert_eq!(read_all(theirs), format!("negotiated\n{}paused\n", stop_line()));
 }
 
 #[test]
 fn events_never_wait_for_a_client_and_it_is_cut_off_at_the_bound() {
     let (outbox, theirs) = pair();
     outbox.reply("", true);
-    let line = format!("{}\n", "e".repeat(99));
     let mut published = 0;
     while !outbox.lock().closed {
-        outbox.publish(&status(RunState::Running), Some(&line));
-        published += line.len();
+        outbox.publish(&status(RunState::Running), stop());
+        published += stop_line().len();
         assert!(published < CLOSE_BOUND + (4 << 20), "never cut off");
     }
     assert!(published > CLOSE_BOUND);
@@ -84,14 +93,14 @@ fn a_large_reply_is_not_held_against_its_client() {
     let (outbox, theirs) = pair();
     let reply = "r".repeat(CLOSE_BOUND + 1);
     outbox.reply(&reply, true);
-    outbox.publish(&status(RunState::Running), Some("EVENT\n"));
+    outbox.publish(&status(RunState::Running), stop());
     assert!(outbox.is_behind());
     let reader = thread::spawn(move || read_all(theirs));
     assert!(outbox.wait_for_room());
     outbox.drain();
     assert!(!outbox.is_behind());
     outbox.close();
-    assert!(reader.join().unwrap() == reply + "EVENT\n");
+    assert!(reader.join().unwrap() == reply + &stop_line());
 }
 
 #[test]
@@ -118,4 +127,29 @@ fn the_end_waits_for_the_command_under_way_and_its_reply() {
     command.join().unwrap();
     assert_eq!(read_all(theirs), "done\n");
     assert!(!outbox.begin());
+}
+
+#[test]
+fn events_that_come_too_often_wait_and_keep_their_time_stamps() {
+    use std::io::{BufRead as _, BufReader};
+    let (outbox, theirs) = pair();
+    outbox.reply("", true);
+    let watchdog = |action: &str, microseconds| {
+        let event = Event::with(&crate::events::WATCHDOG, &serde_json::json!({"action": action}));
+        (event, Timestamp { seconds: 1, microseconds })
+    };
+    for (action, at) in [("none", 1), ("debug", 2), ("none", 3)] {
+        outbox.publish(&status(RunState::Running), Some(watchdog(action, at)));
+    }
+    let mut lines = BufReader::new(theirs).lines().map(|line| line.unwrap() + "\n");
+    let line = |action, at| watchdog(action, at).0.render(watchdog(action, at).1).replace("\r\n", "\n");
+    let begin = Instant::now();
+    assert_eq!(lines.next().unwrap(), line("none", 1));
+    assert_eq!(lines.next().unwrap(), line("none", 3), "the newest, when the second is over");
+    assert!(begin.elapsed() > Duration::from_millis(900));
+    let (pause, when) = watchdog("pause", 4);
+    outbox.publish(&status(RunState::Running), Some((pause.explaining(), when)));
+    outbox.publish(&status(RunState::Paused), stop());
+    assert_eq!(lines.next().unwrap(), line("pause", 4), "a STOP has its reason in front of it");
+    assert_eq!(lines.next().unwrap(), stop_line().replace("\r\n", "\n"));
 }
