@@ -1,14 +1,18 @@
-//! Descriptor sets (`-add-fd set=N,fd=M`): files that a manager opened for us and that paths `/dev/fdset/N` name.
+//! Descriptor sets (`-add-fd set=N,fd=M`, `add-fd`): files that a manager opened for us and that paths `/dev/fdset/N` name.
 
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The sets by number.
-#[derive(Debug, Default)]
+/// Descriptors that may be in sets, all together.
+pub const MOST: usize = 256;
+
+/// The sets by number. Clones are the same sets.
+#[derive(Debug, Clone, Default)]
 pub struct FdSets {
-    sets: BTreeMap<u32, Vec<Member>>,
+    sets: Arc<Mutex<BTreeMap<u32, Vec<Member>>>>,
 }
 
 #[derive(Debug)]
@@ -16,6 +20,17 @@ struct Member {
     fd: OwnedFd,
     /// What the manager calls it; shown by `query-fdsets`.
     opaque: Option<String>,
+}
+
+/// A member of a set, as `query-fdsets` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FdInfo {
+    /// The set.
+    pub set: u32,
+    /// The number of the descriptor in this process, which names it in the set.
+    pub fd: RawFd,
+    /// What the manager calls it.
+    pub opaque: Option<String>,
 }
 
 /// A path into a descriptor set cannot be opened.
@@ -27,6 +42,9 @@ pub enum FdSetError {
     /// A set without a descriptor that was opened for writing.
     #[error("file descriptor set {0} holds no descriptor that can be written to")]
     NotWritable(u32),
+    /// More than [`MOST`] descriptors.
+    #[error("file descriptor sets cannot hold more than {MOST} descriptors")]
+    Full,
     /// Duplicating it failed.
     #[error("cannot use file descriptor set {set}")]
     Io {
@@ -39,9 +57,43 @@ pub enum FdSetError {
 }
 
 impl FdSets {
-    /// Puts a descriptor into a set, which is made if need be.
-    pub fn add(&mut self, set: u32, fd: OwnedFd, opaque: Option<String>) {
-        self.sets.entry(set).or_default().push(Member { fd, opaque });
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Vec<Member>>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a descriptor into a set, which is made if need be, or into the first free one. Gives the set and the number.
+    ///
+    /// # Errors
+    /// [`FdSetError::Full`]; the descriptor is closed.
+    pub fn add(
+        &self,
+        set: Option<u32>,
+        fd: OwnedFd,
+        opaque: Option<String>,
+    ) -> Result<(u32, RawFd), FdSetError> {
+        let mut sets = self.lock();
+        if sets.values().map(Vec::len).sum::<usize>() >= MOST {
+            return Err(FdSetError::Full);
+        }
+        let set = set.unwrap_or_else(|| (0..).find(|number| !sets.contains_key(number)).unwrap_or(u32::MAX));
+        let number = fd.as_raw_fd();
+        sets.entry(set).or_default().push(Member { fd, opaque });
+        Ok((set, number))
+    }
+
+    /// Takes a descriptor, or all of them, out of a set, and closes what was taken; the last one takes the set with it. False
+    /// when there is no such descriptor. What has been opened from the set stays open.
+    #[must_use]
+    pub fn remove(&self, set: u32, fd: Option<RawFd>) -> bool {
+        let mut sets = self.lock();
+        let Some(members) = sets.get_mut(&set) else { return false };
+        let before = members.len();
+        members.retain(|member| fd.is_some_and(|fd| member.fd.as_raw_fd() != fd));
+        let removed = members.len() < before;
+        if members.is_empty() {
+            sets.remove(&set);
+        }
+        removed
     }
 
     /// The number in a path of the form `/dev/fdset/N`.
@@ -56,8 +108,8 @@ impl FdSets {
     /// [`FdSetError`] when there is none.
     pub fn open_for_writing(&self, set: u32) -> Result<OwnedFd, FdSetError> {
         let io = |source: rustix::io::Errno| FdSetError::Io { set, source: source.into() };
-        let members = self.sets.get(&set).ok_or(FdSetError::NoSuchSet(set))?;
-        for member in members {
+        let sets = self.lock();
+        for member in sets.get(&set).ok_or(FdSetError::NoSuchSet(set))? {
             let mode = rustix::fs::fcntl_getfl(&member.fd).map_err(io)? & OFlags::RWMODE;
             if mode == OFlags::WRONLY || mode == OFlags::RDWR {
                 return rustix::io::fcntl_dupfd_cloexec(&member.fd, 3).map_err(io);
@@ -66,9 +118,13 @@ impl FdSets {
         Err(FdSetError::NotWritable(set))
     }
 
-    /// Every member as (set, opaque), for `query-fdsets`.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, Option<&str>)> {
-        self.sets.iter().flat_map(|(&set, members)| members.iter().map(move |m| (set, m.opaque.as_deref())))
+    /// Every member, set by set.
+    #[must_use]
+    pub fn list(&self) -> Vec<FdInfo> {
+        let info =
+            |set, member: &Member| FdInfo { set, fd: member.fd.as_raw_fd(), opaque: member.opaque.clone() };
+        let sets = self.lock();
+        sets.iter().flat_map(|(&set, members)| members.iter().map(move |member| info(set, member))).collect()
     }
 }
 
@@ -80,15 +136,40 @@ mod tests {
     #[test]
     fn a_set_gives_the_member_that_can_be_written() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let mut sets = FdSets::default();
-        sets.add(3, reader.try_clone().unwrap().into(), None);
+        let sets = FdSets::default();
+        let (_, first) = sets.add(Some(3), reader.try_clone().unwrap().into(), None).unwrap();
         assert!(matches!(sets.open_for_writing(3), Err(FdSetError::NotWritable(3))));
-        sets.add(3, writer.into(), Some("log".to_owned()));
+        let (_, second) = sets.add(Some(3), writer.into(), Some("log".to_owned())).unwrap();
         std::fs::File::from(sets.open_for_writing(3).unwrap()).write_all(b"x").unwrap();
         let mut byte = [0];
         reader.read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"x");
-        assert_eq!(sets.iter().collect::<Vec<_>>(), [(3, None), (3, Some("log"))]);
+        let info = |fd, opaque: Option<&str>| FdInfo { set: 3, fd, opaque: opaque.map(str::to_owned) };
+        assert_eq!(sets.list(), [info(first, None), info(second, Some("log"))]);
+    }
+
+    #[test]
+    fn what_is_removed_is_closed_and_an_empty_set_goes() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let sets = FdSets::default();
+        let (set, fd) = sets.add(None, writer.into(), None).unwrap();
+        assert_eq!(set, 0);
+        assert!(!sets.remove(0, Some(fd + 1)) && !sets.remove(1, None));
+        assert!(sets.remove(0, Some(fd)));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the other end is closed");
+        assert!(sets.list().is_empty() && !sets.remove(0, None));
+    }
+
+    #[test]
+    fn sets_are_bounded() {
+        let sets = FdSets::default();
+        let open = || OwnedFd::from(io::pipe().unwrap().0);
+        for _ in 0..MOST {
+            sets.add(Some(1), open(), None).unwrap();
+        }
+        assert!(matches!(sets.add(None, open(), None), Err(FdSetError::Full)));
+        assert!(sets.remove(1, None));
+        assert_eq!(sets.add(None, open(), None).unwrap().0, 0);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub mod tty;
 mod wake;
 
 pub use chardev::CharDev;
-pub use fdset::{FdSetError, FdSets};
+pub use fdset::{FdInfo, FdSetError, FdSets};
 pub use frontend::{Backend, CharEvent, Frontend};
 pub use mux::{Mux, MuxPort};
 pub use open::{Notice, OpenError, open};

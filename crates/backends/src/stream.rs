@@ -14,8 +14,10 @@ use crate::socket::{self, Address, SocketFile};
 use crate::spec::{CharKind, CharSpec, SocketAddress};
 use crate::tty::RawMode;
 use crate::wake::Wake;
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -113,7 +115,41 @@ impl Connection {
             _ => None,
         }
     }
+
+    /// Reads like [`Read::read`], and adds to `fds` the descriptors that a unix socket's other side has sent along with the
+    /// bytes, at most [`FDS_AT_ONCE`] of them; they are closed when a program is executed.
+    ///
+    /// # Errors
+    /// As the system reports.
+    pub fn read_with_fds(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        let Inner::Socket(socket) = &*self.inner else { return (&mut &*self).read(buffer) };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_AT_ONCE))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(more) = message {
+                fds.extend(more);
+            }
+        }
+        Ok(received.bytes)
+    }
+
+    /// The user on the other side of a unix socket; nothing for other streams.
+    #[must_use]
+    pub fn peer_uid(&self) -> Option<u32> {
+        let Inner::Socket(socket) = &*self.inner else { return None };
+        // A socket of another family answers with nobody in particular.
+        if sockopt::socket_domain(socket).ok()? != AddressFamily::UNIX {
+            return None;
+        }
+        Some(sockopt::socket_peercred(socket).ok()?.uid.as_raw())
+    }
 }
+
+/// Descriptors that are taken from one message of a client, as many as QEMU takes.
+pub const FDS_AT_ONCE: usize = 16;
 
 impl Read for &Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -320,6 +356,18 @@ impl StreamSource {
         &self.name
     }
 
+    /// Whether its clients come over a socket, by which a connection can be cut from outside.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        let is_socket = |connection: &Connection| connection.socket().is_some();
+        match &*self.kind() {
+            SourceKind::Listener { .. } => true,
+            SourceKind::Once { connection, again } => {
+                again.is_some() || connection.as_ref().is_some_and(is_socket)
+            }
+        }
+    }
+
     /// Waits for the next client; nothing when there will be no other. The caller serves it to its end, then asks again.
     ///
     /// # Errors
@@ -348,6 +396,9 @@ impl StreamSource {
             };
             if let Some((address, pause)) = again {
                 self.wake.wait(None, Some(pause))?;
+                if self.closed.load(Ordering::SeqCst) {
+                    return Ok(None);
+                }
                 if let Ok(client) = socket::connect(&address) {
                     return Ok(Some(Connection::from_socket(client)));
                 }

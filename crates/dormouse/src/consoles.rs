@@ -2,18 +2,18 @@
 //! monitors of their own.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use backends::stream::StreamSource;
-use backends::{Backend, CharDev, CharEvent, CharKind, CharSpec, FdSets, Frontend, Mux, Notice, OpenError};
+use backends::{
+    Backend, CharDev, CharEvent, CharKind, CharSpec, FdSetError, FdSets, Frontend, Mux, Notice, OpenError,
+};
 use devices::{SerialPort, Uart};
 use engine::Engine;
-use monitor::ChardevInfo;
-use monitor::Monitors;
+use monitor::{AddError, ChardevInfo, MonitorOptions, Monitors};
 use runstate::{ManagementRequest, ShutdownCause};
 
 use crate::PROGRAM;
@@ -33,9 +33,12 @@ pub(crate) enum ConsoleError {
     /// An inherited descriptor.
     #[error("-add-fd: {0}")]
     Inherited(#[from] sys::fd::AdoptError),
-    /// The host has no thread for a monitor.
-    #[error("cannot start a monitor: {0}")]
-    Thread(#[source] io::Error),
+    /// A descriptor set.
+    #[error("-add-fd: {0}")]
+    Set(#[from] FdSetError),
+    /// There is no further monitor.
+    #[error(transparent)]
+    Monitor(#[from] AddError),
 }
 
 /// A character device that is open, and the multiplexer on it if it has one.
@@ -57,8 +60,14 @@ impl Line {
 }
 
 /// A monitor that waits for its engine.
-enum Client {
-    Qmp { source: StreamSource, pretty: bool },
+struct Client {
+    on: Stream,
+    options: MonitorOptions,
+}
+
+/// What a monitor's clients speak, and where they come from.
+enum Stream {
+    Qmp(StreamSource),
     Human(StreamSource),
     HumanPort(Arc<dyn Backend>),
 }
@@ -68,6 +77,7 @@ pub(crate) struct Consoles {
     lines: BTreeMap<String, Line>,
     serial: Option<Arc<dyn Backend>>,
     clients: Vec<Client>,
+    fdsets: FdSets,
     /// For C-a x, which is typed before or after the engine is there.
     engine: Arc<OnceLock<Engine>>,
 }
@@ -76,12 +86,18 @@ impl Consoles {
     /// Opens everything that `options` name. Servers that wait for their client do so here.
     /// `engine` is for keys that end the machine, once there is one.
     pub(crate) fn open(options: &Options, engine: Arc<OnceLock<Engine>>) -> Result<Self, ConsoleError> {
-        let mut fdsets = FdSets::default();
+        let fdsets = FdSets::default();
         for inherited in &options.inherited {
             let fd = sys::fd::adopt_fd(inherited.fd)?;
-            fdsets.add(inherited.set, fd, inherited.opaque.clone());
+            fdsets.add(Some(inherited.set), fd, inherited.opaque.clone())?;
         }
-        let mut consoles = Self { lines: BTreeMap::new(), serial: None, clients: Vec::new(), engine };
+        let mut consoles = Self {
+            lines: BTreeMap::new(),
+            serial: None,
+            clients: Vec::new(),
+            fdsets: fdsets.clone(),
+            engine,
+        };
         // Monitors first: a manager that waits for us to connect, or to listen, waits for nothing else.
         consoles.open_monitors(options, &fdsets)?;
         consoles.open_serial(options, &fdsets)?;
@@ -100,31 +116,25 @@ impl Consoles {
                 StreamSource::open(spec, label, fdsets, &mut notify)
                     .map_err(|source| ConsoleError::Open { option, source })
             };
-            let source = match (&monitor.on.kind, monitor.kind) {
-                (CharKind::Null | CharKind::None, _) => continue,
-                (CharKind::Ref(id), kind) => {
-                    let Some((id, spec)) = options.chardevs.iter().find(|(other, _)| other == id) else {
-                        continue;
-                    };
-                    if let (true, MonitorKind::Readline) = (spec.mux, kind) {
-                        let backend = self.line(id, spec, fdsets, "chardev")?.map(Line::backend);
-                        self.clients.extend(backend.map(Client::HumanPort));
-                        continue;
-                    }
-                    open(spec, id)?
-                }
-                (_, MonitorKind::Readline) if monitor.on.mux => {
-                    let label = format!("compat_monitor{index}");
-                    let backend = self.line(&label, &monitor.on, fdsets, "monitor")?.map(Line::backend);
-                    self.clients.extend(backend.map(Client::HumanPort));
-                    continue;
-                }
-                _ => open(&monitor.on, &format!("compat_monitor{index}"))?,
+            let (label, spec) = match &monitor.on.kind {
+                CharKind::Null | CharKind::None => continue,
+                CharKind::Ref(id) => match options.chardevs.iter().find(|(other, _)| other == id) {
+                    Some((id, spec)) => (id.clone(), spec),
+                    None => continue,
+                },
+                _ => (format!("compat_monitor{index}"), &monitor.on),
             };
-            self.clients.push(match monitor.kind {
-                MonitorKind::Control { pretty } => Client::Qmp { source, pretty },
-                MonitorKind::Readline => Client::Human(source),
-            });
+            let on = match monitor.kind {
+                MonitorKind::Readline if spec.mux => match self.line(&label, spec, fdsets, option)? {
+                    Some(line) => Stream::HumanPort(line.backend()),
+                    None => continue,
+                },
+                MonitorKind::Readline => Stream::Human(open(spec, &label)?),
+                MonitorKind::Control { .. } => Stream::Qmp(open(spec, &label)?),
+            };
+            let pretty = monitor.kind == MonitorKind::Control { pretty: true };
+            let (allow, peer_uid) = (monitor.allow.clone(), monitor.peer_uid);
+            self.clients.push(Client { on, options: MonitorOptions { label, pretty, allow, peer_uid } });
         }
         Ok(())
     }
@@ -144,7 +154,8 @@ impl Consoles {
         // The terminal is the console's first; C-a c goes to the monitor.
         let human = shared.then(|| line.backend());
         self.serial = Some(serial);
-        self.clients.extend(human.map(Client::HumanPort));
+        let client = |port| Client { on: Stream::HumanPort(port), options: MonitorOptions::default() };
+        self.clients.extend(human.map(client));
         Ok(())
     }
 
@@ -216,15 +227,19 @@ impl Consoles {
 
     /// Starts the monitors.
     pub(crate) fn serve(&mut self, monitors: &Monitors) -> Result<(), ConsoleError> {
-        for client in self.clients.drain(..) {
-            match client {
-                Client::Qmp { source, pretty } => monitors.add_qmp(source, pretty),
-                Client::Human(source) => monitors.add_human(source),
-                Client::HumanPort(port) => monitors.add_human_port(port),
-            }
-            .map_err(ConsoleError::Thread)?;
+        for Client { on, options } in self.clients.drain(..) {
+            match on {
+                Stream::Qmp(source) => monitors.add_qmp(source, options),
+                Stream::Human(source) => monitors.add_human(source, options),
+                Stream::HumanPort(port) => monitors.add_human_port(port, options),
+            }?;
         }
         Ok(())
+    }
+
+    /// The descriptor sets.
+    pub(crate) fn fdsets(&self) -> FdSets {
+        self.fdsets.clone()
     }
 
     /// What `query-chardev` lists.
@@ -234,12 +249,11 @@ impl Consoles {
         let streams: Vec<_> = self
             .clients
             .iter()
-            .enumerate()
-            .filter_map(|(index, client)| match client {
-                Client::Qmp { source, .. } | Client::Human(source) => {
-                    Some((format!("compat_monitor{index}"), source.name().to_owned()))
+            .filter_map(|client| match &client.on {
+                Stream::Qmp(source) | Stream::Human(source) => {
+                    Some((client.options.label.clone(), source.name().to_owned()))
                 }
-                Client::HumanPort(_) => None,
+                Stream::HumanPort(_) => None,
             })
             .collect();
         move || {

@@ -80,6 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         objects: objects::objects(options),
         memory: options.memory,
         chardevs: Box::new(consoles.chardevs()),
+        fdsets: consoles.fdsets(),
         test_clock,
     });
     channels.tell(monitors.announcer());

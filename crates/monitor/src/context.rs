@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use backends::FdSets;
 use clock::{ShiftedClock, TimerQueue};
 use engine::Engine;
 use qmp::CommandSet;
 use qmp::types::{VersionInfo, VersionTriple};
 
 use crate::commands::{self, ChardevInfo, CommandLineOptionInfo, CpuModel, MachineInfo, Objects, Qmp};
+use crate::lines::Lines;
 
 /// The version of QEMU that is spoken. Managers derive from it what they may use (`spec/clients.md` 2a).
 const QEMU: VersionTriple = VersionTriple { major: 10, minor: 0, micro: 2 };
@@ -38,6 +40,8 @@ pub struct Config {
     pub memory: u64,
     /// The character devices as they are now. Called on monitors' threads.
     pub chardevs: Box<dyn Fn() -> Vec<ChardevInfo> + Send + Sync>,
+    /// The descriptor sets that paths `/dev/fdset/N` name.
+    pub fdsets: FdSets,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
 }
@@ -68,13 +72,16 @@ pub(crate) struct Context {
     pub(crate) commands: Arc<CommandSet<&'static Qmp>>,
     /// The migration capability `events`.
     pub(crate) migration_events: AtomicBool,
+    /// Its monitors on sockets.
+    pub(crate) lines: Lines,
 }
 
 impl Context {
     pub(crate) fn new(config: Config) -> Arc<Self> {
         let version = VersionInfo { qemu: QEMU, package: config.program.clone() };
         let commands = Arc::new(commands::offered(&config));
-        Arc::new(Self { config, version, commands, migration_events: AtomicBool::new(false) })
+        let migration_events = AtomicBool::new(false);
+        Arc::new(Self { config, version, commands, migration_events, lines: Lines::default() })
     }
 
     pub(crate) fn engine(&self) -> &Engine {

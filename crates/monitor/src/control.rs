@@ -1,7 +1,9 @@
 //! A QMP client's connection, from the greeting to its end.
 
-use std::io::{self, Read as _};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
 
 use backends::stream::Connection;
 use engine::{Record, Status, Subscriber, SubscriptionId};
@@ -12,6 +14,7 @@ use crate::client::Client;
 use crate::commands::{Env, Qmp};
 use crate::context::Context;
 use crate::events;
+use crate::lane::{Job, Lane};
 use crate::outbox::Outbox;
 
 /// How much is read at once: a few hundred commands.
@@ -51,9 +54,10 @@ impl Drop for Ending<'_> {
 /// Serves a client to its end: its last byte, then its last answer.
 ///
 /// # Errors
-/// The host has no thread for the output.
+/// The host has no thread for the output, or for commands behind those out of band.
 pub(crate) fn serve(
     context: &Context,
+    client: Client,
     connection: &Connection,
     outbox: &Arc<Outbox>,
     name: &str,
@@ -63,33 +67,41 @@ pub(crate) fn serve(
     outbox.start_writer(&format!("{name}/out"))?;
     let subscription = context.engine().subscribe(Arc::new(Follower { outbox: Arc::clone(outbox) }));
     let ending = Ending { context, outbox, subscription };
-    let client = Client::new(&context.commands);
-    let mut session = Session::new(Arc::clone(&client.commands), Limits::default());
-    let mut buffer = vec![0; READ];
-    while let Some(bytes) = read(connection, outbox, &mut buffer) {
-        if !outbox.begin() {
-            break;
-        }
-        let more = answer_all(context, &client, outbox, &mut session, bytes);
-        outbox.end();
-        if !more {
-            break;
-        }
-    }
+    let talk = Conversation { context, client, outbox, lane: Lane::default() };
+    thread::scope(|scope| {
+        let end = EndLane(&talk.lane);
+        let start_worker = || {
+            let worker = thread::Builder::new().name(format!("{name}/run"));
+            worker.spawn_scoped(scope, || talk.work()).map(drop)
+        };
+        let result = talk.hear(connection, start_worker);
+        drop(end);
+        result
+    })?;
     context.engine().unsubscribe(subscription);
     outbox.drain();
     drop(ending);
     Ok(())
 }
 
-/// The next bytes of the client; `None` at its end.
+/// Lets the worker come to its end, also when the reader unwinds.
+struct EndLane<'a>(&'a Lane);
+
+impl Drop for EndLane<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// The next bytes of the client, and the descriptors that came with them; `None` at its end.
 pub(crate) fn read<'a>(
-    mut connection: &Connection,
+    connection: &Connection,
     outbox: &Outbox,
     buffer: &'a mut [u8],
+    fds: &mut Vec<OwnedFd>,
 ) -> Option<&'a [u8]> {
     loop {
-        match connection.read(buffer) {
+        match connection.read_with_fds(buffer, fds) {
             Ok(0) => return None,
             Ok(count) => return buffer.get(..count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -102,42 +114,122 @@ pub(crate) fn read<'a>(
 /// A command that has come over a connection.
 type Call = qmp::Call<&'static Qmp>;
 
-/// Runs every command that `bytes` completes. False when no more are to be run.
-fn answer_all(
-    context: &Context,
-    client: &Client,
-    outbox: &Outbox,
-    session: &mut Session<&'static Qmp>,
-    mut bytes: &[u8],
-) -> bool {
-    while let Some(input) = session.feed_one(&mut bytes) {
-        if !outbox.wait_for_room() {
-            return false;
-        }
-        match input {
-            Input::Reply(line) => outbox.reply(&line, session.negotiated()),
-            Input::Call(call) if (call.command.is_lifecycle_query)(&call.args) => {
-                answer_query(context, client, outbox, &call);
+/// A client, and what is said to it.
+struct Conversation<'a> {
+    context: &'a Context,
+    client: Client,
+    outbox: &'a Arc<Outbox>,
+    /// Used only when the client has switched `exec-oob` on.
+    lane: Lane,
+}
+
+impl Conversation<'_> {
+    /// Reads to the client's end and answers, or has `start_worker` answer what may be overtaken.
+    fn hear(&self, connection: &Connection, start_worker: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut session = Session::new(Arc::clone(&self.client.commands), Limits::default());
+        let mut start_worker = Some(start_worker);
+        let (mut buffer, mut fds) = (vec![0; READ], Vec::new());
+        while let Some(mut bytes) = read(connection, self.outbox, &mut buffer, &mut fds) {
+            self.client.keep(&mut fds);
+            if !self.outbox.begin() {
+                break;
             }
-            Input::Call(call) => outbox.reply(&answer(context, client, outbox.status().0, &call), true),
+            let mut more = true;
+            while let Some(input) = session.feed_one(&mut bytes).filter(|_| more) {
+                more = self.outbox.wait_for_room() && self.take(input, &session);
+                if session.oob()
+                    && let Some(start) = start_worker.take()
+                {
+                    start()?;
+                }
+            }
+            self.outbox.end();
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers now what can be answered now, and puts the rest into the lane. False when no more is to be run.
+    fn take(&self, input: Job, session: &Session<&'static Qmp>) -> bool {
+        match input {
+            Input::Call(call) if call.oob => {
+                // Sent without waiting for the end of what was read: the reader may have to wait before that.
+                let status = self.outbox.status().0;
+                self.outbox.send(&self.answer(status, &call));
+                true
+            }
+            // Queries of the lifecycle do not block, so they need no worker unless one is before them.
+            Input::Call(ref call)
+                if session.oob()
+                    && !((call.command.is_lifecycle_query)(&call.args) && self.lane.is_idle()) =>
+            {
+                self.lane.push(input)
+            }
+            Input::Reply(_) if session.oob() && !self.lane.is_idle() => self.lane.push(input),
+            input => {
+                self.run(input, session.negotiated());
+                true
+            }
         }
     }
-    true
-}
 
-/// Runs a command and gives its reply; `status` is what the client knows of the machine, if anything yet.
-fn answer(context: &Context, client: &Client, status: Option<Arc<Status>>, call: &Call) -> String {
-    let status = &status.unwrap_or_else(|| context.engine().status());
-    call.reply(&(call.command.run)(&Env { context, status, client }, &call.args))
-}
-
-/// Answers a query with the status that goes with its place in the queue.
-fn answer_query(context: &Context, client: &Client, outbox: &Outbox, call: &Call) {
-    for _ in 0..TRIES {
-        let (status, version) = outbox.status();
-        if outbox.reply_at(version, &answer(context, client, status, call)) {
-            return;
+    /// Runs a command, or has an answer that is already decided take its place.
+    fn run(&self, input: Job, negotiated: bool) {
+        match input {
+            Input::Reply(line) => self.outbox.reply(&line, negotiated),
+            Input::Call(call) if (call.command.is_lifecycle_query)(&call.args) => self.answer_query(&call),
+            Input::Call(call) => self.outbox.reply(&self.answer(self.outbox.status().0, &call), true),
         }
     }
-    outbox.reply_now(|status| answer(context, client, status, call));
+
+    /// The worker: runs what is in the lane, in order.
+    fn work(&self) {
+        let _abandon = AbandonLane(self);
+        while let Some(first) = self.lane.take(true) {
+            if !self.outbox.begin() {
+                return;
+            }
+            let mut next = Some(first);
+            while let Some(input) = next {
+                if !self.outbox.wait_for_room() {
+                    return self.outbox.end();
+                }
+                self.run(input, true);
+                next = self.lane.take(false);
+            }
+            self.outbox.end();
+        }
+    }
+
+    /// Runs a command and gives its reply; `status` is what the client knows of the machine, if anything yet.
+    fn answer(&self, status: Option<Arc<Status>>, call: &Call) -> String {
+        let Self { context, client, .. } = self;
+        let status = &status.unwrap_or_else(|| context.engine().status());
+        call.reply(&(call.command.run)(&Env { context, status, client }, &call.args))
+    }
+
+    /// Answers a query with the status that goes with its place in the queue.
+    fn answer_query(&self, call: &Call) {
+        for _ in 0..TRIES {
+            let (status, version) = self.outbox.status();
+            if self.outbox.reply_at(version, &self.answer(status, call)) {
+                return;
+            }
+        }
+        self.outbox.reply_now(|status| self.answer(status, call));
+    }
+}
+
+/// When the worker ends before its time, so does the connection.
+struct AbandonLane<'a>(&'a Conversation<'a>);
+
+impl Drop for AbandonLane<'_> {
+    fn drop(&mut self) {
+        self.0.lane.abandon();
+        if thread::panicking() {
+            self.0.outbox.close();
+        }
+    }
 }

@@ -27,19 +27,23 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod client;
 mod commands;
 mod context;
 mod control;
 mod events;
 mod hmp;
+mod lane;
+mod lines;
 mod monitors;
 mod outbox;
 
+pub use access::{AllowError, AllowList, MonitorOptions};
 pub use commands::{
     ChardevInfo, CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType, CpuModel,
     MachineInfo, Object, ObjectType, Objects,
 };
 pub use context::{Config, TestClock};
-pub use monitors::{Announcer, Monitors};
+pub use monitors::{AddError, Announcer, MOST_MONITORS, Monitors};
 pub use outbox::{BEHIND_BOUND, CLOSE_BOUND, READ_BOUND};

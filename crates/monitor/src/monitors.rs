@@ -10,7 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use backends::Backend;
 use backends::stream::{Connection, StreamSource};
+use qmp::CommandSet;
 
+use crate::access::{AllowList, MonitorOptions};
+use crate::client::Client;
+use crate::commands::Qmp;
 use crate::context::{Config, Context};
 use crate::control;
 use crate::events;
@@ -47,10 +51,24 @@ impl Announcer {
 }
 
 /// What a client speaks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Language {
-    Qmp { pretty: bool },
+    Qmp,
     Human,
+}
+
+/// Monitors that a program may have.
+pub const MOST_MONITORS: usize = 64;
+
+/// Why there is no further monitor.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// There are [`MOST_MONITORS`].
+    #[error("there cannot be more than {MOST_MONITORS} monitors")]
+    TooMany,
+    /// The host has no thread for it.
+    #[error("cannot start a monitor: {0}")]
+    Thread(#[from] io::Error),
 }
 
 struct Shared {
@@ -91,36 +109,37 @@ impl Monitors {
         Announcer { shared: Arc::downgrade(&self.shared) }
     }
 
-    /// Serves the clients of `source` with QMP, one after the other, on a thread of its own. `pretty`: with indented answers.
+    /// Serves the clients of `source` with QMP, one after the other, on a thread of its own.
     ///
     /// # Errors
-    /// The host has no thread for it.
-    pub fn add_qmp(&self, source: StreamSource, pretty: bool) -> io::Result<()> {
-        self.add(source, Language::Qmp { pretty })
+    /// [`AddError`].
+    pub fn add_qmp(&self, source: StreamSource, options: MonitorOptions) -> Result<(), AddError> {
+        self.add(source, Language::Qmp, options)
     }
 
     /// Serves the clients of `source` with the human monitor, one after the other, on a thread of its own.
     ///
     /// # Errors
-    /// The host has no thread for it.
-    pub fn add_human(&self, source: StreamSource) -> io::Result<()> {
-        self.add(source, Language::Human)
+    /// [`AddError`].
+    pub fn add_human(&self, source: StreamSource, options: MonitorOptions) -> Result<(), AddError> {
+        self.add(source, Language::Human, options)
     }
 
     /// Serves the human monitor on a multiplexer's port. It is silent until it has the focus for the first time.
     ///
     /// # Errors
-    /// The host has no thread for it.
-    pub fn add_human_port(&self, port: Arc<dyn Backend>) -> io::Result<()> {
+    /// [`AddError`].
+    pub fn add_human_port(&self, port: Arc<dyn Backend>, options: MonitorOptions) -> Result<(), AddError> {
+        let name = self.shared.begin("human")?;
         let focus = Arc::new(Focus::default());
         let told = Arc::clone(&focus);
         let connection = Connection::on_backend(port, Some(Box::new(move |here| told.changed(here))));
         let shared = Arc::clone(&self.shared);
-        let name = shared.name("human");
         thread::Builder::new().name(name.clone()).spawn(move || {
             let outbox = Outbox::new(connection.clone());
+            let access = shared.access(&options);
             shared.guarded(&outbox, || {
-                Terminal::serve(&shared.context, &outbox, &connection, &name, Some(&focus))
+                Terminal::serve(&shared.context, access.client(), &outbox, &connection, &name, Some(&focus))
             });
         })?;
         Ok(())
@@ -149,18 +168,34 @@ impl Monitors {
         }
     }
 
-    fn add(&self, source: StreamSource, language: Language) -> io::Result<()> {
+    fn add(&self, source: StreamSource, language: Language, options: MonitorOptions) -> Result<(), AddError> {
         let shared = Arc::clone(&self.shared);
-        let source = Arc::new(source);
-        let name = shared.name(match language {
-            Language::Qmp { .. } => "qmp",
+        let name = shared.begin(match language {
+            Language::Qmp => "qmp",
             Language::Human => "human",
-        });
+        })?;
+        let source = Arc::new(source);
         shared.lock().sources.push(Arc::clone(&source));
+        if source.is_socket() {
+            shared.context.lines.add(&options.label);
+        }
         thread::Builder::new()
             .name(name.clone())
-            .spawn(move || shared.serve_all(&source, language, &name))?;
+            .spawn(move || shared.serve_all(&source, language, &options, &name))?;
         Ok(())
+    }
+}
+
+/// What the clients of a monitor may use.
+struct Access {
+    commands: Arc<CommandSet<&'static Qmp>>,
+    allow: Option<Arc<AllowList>>,
+}
+
+impl Access {
+    /// For a new connection.
+    fn client(&self) -> Client {
+        Client::new(Arc::clone(&self.commands), self.allow.clone())
     }
 }
 
@@ -169,12 +204,24 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self, what: &str) -> String {
-        format!("{what}{}", self.next.fetch_add(1, Ordering::Relaxed))
+    /// Counts a monitor more and gives it a name.
+    fn begin(&self, what: &str) -> Result<String, AddError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if number < MOST_MONITORS { Ok(format!("{what}{number}")) } else { Err(AddError::TooMany) }
+    }
+
+    fn access(&self, options: &MonitorOptions) -> Access {
+        let all = &self.context.commands;
+        let commands = match &options.allow {
+            None => Arc::clone(all),
+            Some(allow) => Arc::new(all.restricted(|name| allow.allows(name))),
+        };
+        Access { commands, allow: options.allow.clone().map(Arc::new) }
     }
 
     /// A monitor's thread: one client after the other.
-    fn serve_all(&self, source: &StreamSource, language: Language, name: &str) {
+    fn serve_all(&self, source: &StreamSource, language: Language, options: &MonitorOptions, name: &str) {
+        let access = self.access(options);
         loop {
             let connection = match source.accept() {
                 Ok(Some(connection)) => connection,
@@ -184,14 +231,21 @@ impl Shared {
                     return;
                 }
             };
+            if !options.admits(&connection) {
+                connection.shutdown();
+                continue;
+            }
             let outbox = match language {
-                Language::Qmp { pretty: true } => Outbox::indented(connection.clone()),
+                Language::Qmp if options.pretty => Outbox::indented(connection.clone()),
                 _ => Outbox::new(connection.clone()),
             };
+            self.context.lines.set_client(&options.label, Some(&outbox));
+            let client = access.client();
             self.guarded(&outbox, || match language {
-                Language::Qmp { .. } => control::serve(&self.context, &connection, &outbox, name),
-                Language::Human => Terminal::serve(&self.context, &outbox, &connection, name, None),
+                Language::Qmp => control::serve(&self.context, client, &connection, &outbox, name),
+                Language::Human => Terminal::serve(&self.context, client, &outbox, &connection, name, None),
             });
+            self.context.lines.set_client(&options.label, None);
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use backends::{Backend, CharEvent, Frontend};
 use common::{OK, PATIENCE, World, refusal};
+use monitor::MonitorOptions;
 use runstate::ManagementRequest as Ask;
 
 const PROMPT: &str = "(qemu) ";
@@ -225,7 +226,7 @@ impl Port {
 fn on_a_multiplexer_it_speaks_when_it_has_the_focus() {
     let world = World::new(1);
     let port = Arc::new(Port::default());
-    world.monitors.add_human_port(Arc::clone(&port) as Arc<dyn Backend>).unwrap();
+    world.monitors.add_human_port(Arc::clone(&port) as Arc<dyn Backend>, MonitorOptions::default()).unwrap();
     port.frontend().event(CharEvent::Opened);
     assert_eq!(*port.shown.lock().unwrap(), "");
     port.frontend().event(CharEvent::FocusIn);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clock::{TimerClass, TimerTarget};
 use common::{Client, OK, PATIENCE, World, refusal, status};
+use monitor::MonitorOptions;
 use runstate::{Actions, ManagementRequest as Ask, ShutdownAction};
 use vmcore::testing::Step;
 
@@ -368,7 +369,7 @@ fn a_client_that_has_said_everything_still_hears_everything() {
 fn a_monitor_that_connects_to_its_client() {
     let world = World::new(1);
     let listener = UnixListener::bind(world.path("out")).unwrap();
-    world.monitors.add_qmp(world.source("out", false), false).unwrap();
+    world.monitors.add_qmp(world.source("out", false), MonitorOptions::default()).unwrap();
     let mut client = Client::new(listener.accept().unwrap().0);
     client.negotiate();
     client.run("cont", &["RESUME", OK]);

@@ -3,6 +3,7 @@
 use backends::SpecError;
 use backends::keyval::KeyValError;
 use clock::{IcountShiftError, RtcOptionError};
+use monitor::AllowError;
 
 /// A command line that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,12 @@ pub enum ValueError {
     /// A character device.
     #[error(transparent)]
     CharDev(#[from] SpecError),
+    /// The commands that a monitor allows.
+    #[error("x-allow: {0}")]
+    Allow(#[from] AllowError),
+    /// The number of a user.
+    #[error("x-peer-uid expects the number of a user")]
+    Uid,
     /// The text of JSON.
     #[error("JSON parse error: {0}")]
     Json(#[from] serde_json::Error),
@@ -151,6 +158,12 @@ pub enum ValueError {
 /// Options that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
+    /// A monitor asks for its clients' user where that cannot be known.
+    #[error("-mon chardev={0}: x-peer-uid needs a unix socket")]
+    PeerUid(String),
+    /// More monitors than there may be.
+    #[error("there cannot be more than {most} monitors, and {0} were given", most = monitor::MOST_MONITORS - 1)]
+    TooManyMonitors(usize),
     /// An argument for a kernel that is not there.
     #[error("{0} only allowed with -kernel option")]
     NeedsKernel(&'static str),

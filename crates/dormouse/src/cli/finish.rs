@@ -7,7 +7,7 @@ use super::options::{
     VirtioKind, VirtioKindBuilder, VirtioOption, Warning,
 };
 use super::ports;
-use backends::{CharKind, CharSpec};
+use backends::{CharKind, CharSpec, SocketAddress};
 use clock::{RtcBase, RtcClock};
 use runstate::Actions;
 use std::collections::BTreeSet;
@@ -31,6 +31,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
     let virtio = virtio(&builder)?;
     let serials = serials(&mut builder)?;
     check_consoles(&builder, &serials)?;
+    check_monitors(&builder)?;
     choose_accel(&builder.accels, &mut builder.warnings)?;
     warn_of_what_does_not_repeat(&mut builder, &serials);
     let machine = MachineOptions {
@@ -156,6 +157,26 @@ fn serials(builder: &mut Builder) -> Result<Vec<CharSpec>, SetupError> {
         (false, true) => vec![CharSpec::plain(CharKind::Stdio { signal: true })],
         (false, false) => vec![CharSpec::mon_stdio()],
     })
+}
+
+/// Monitors are bounded, and one that wants to know its clients' user must be able to.
+fn check_monitors(builder: &Builder) -> Result<(), SetupError> {
+    // The serial line's multiplexer may carry one more.
+    if builder.monitors.len() >= monitor::MOST_MONITORS {
+        return Err(SetupError::TooManyMonitors(builder.monitors.len()));
+    }
+    let knows_users = |spec: &CharSpec| match &spec.kind {
+        CharKind::Socket(socket) => !spec.mux && !matches!(socket.address, SocketAddress::Tcp { .. }),
+        _ => false,
+    };
+    for monitor in builder.monitors.iter().filter(|monitor| monitor.peer_uid.is_some()) {
+        if let CharKind::Ref(id) = &monitor.on.kind
+            && !builder.chardevs.iter().any(|(other, spec)| other == id && knows_users(spec))
+        {
+            return Err(SetupError::PeerUid(id.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// References must lead somewhere, and what is not multiplexed has one user.

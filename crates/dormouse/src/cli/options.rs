@@ -3,6 +3,7 @@
 use super::error::ValueError;
 use backends::CharSpec;
 use clock::{IcountShift, RtcOptions};
+use monitor::AllowList;
 use runstate::{ActionChange, Actions};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -147,6 +148,17 @@ pub struct Monitor {
     pub kind: MonitorKind,
     /// On what.
     pub on: CharSpec,
+    /// The commands that may be used on it (`x-allow=`), if not all.
+    pub allow: Option<AllowList>,
+    /// The user that its clients must belong to (`x-peer-uid=`), if not any.
+    pub peer_uid: Option<u32>,
+}
+
+impl Monitor {
+    /// Without restrictions.
+    pub(crate) const fn plain(kind: MonitorKind, on: CharSpec) -> Self {
+        Self { kind, on, allow: None, peer_uid: None }
+    }
 }
 
 /// For whom a monitor is.

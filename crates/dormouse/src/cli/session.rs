@@ -4,6 +4,7 @@ use super::error::ValueError;
 use super::options::{Builder, InheritedFd, Monitor, MonitorKind};
 use backends::keyval::{KeyValError, KeyVals, number};
 use backends::{CharKind, CharSpec};
+use monitor::AllowList;
 use runstate::ActionChange;
 use std::str::FromStr;
 
@@ -94,7 +95,7 @@ fn add_monitor(builder: &mut Builder, kind: MonitorKind, value: &str) -> Result<
         // Nobody could ever talk to it.
         CharKind::Null => {}
         CharKind::File { .. } => return Err(ValueError::UnsupportedValue(value.to_owned())),
-        _ => builder.monitors.push(Monitor { kind, on }),
+        _ => builder.monitors.push(Monitor::plain(kind, on)),
     }
     Ok(())
 }
@@ -112,9 +113,13 @@ pub(super) fn mon(builder: &mut Builder, value: &str) -> Result<(), ValueError> 
         }
     };
     list.take("id");
+    let allow = list.take("x-allow").map(|text| AllowList::parse(&text)).transpose()?;
+    let peer_uid = list.take_number("x-peer-uid")?.map(|uid| u32::try_from(uid).map_err(|_| ValueError::Uid));
+    let peer_uid = peer_uid.transpose()?;
     list.finish()?;
     builder.monitor_given |= kind == MonitorKind::Readline;
-    builder.monitors.push(Monitor { kind, on: CharSpec::plain(CharKind::Ref(id)) });
+    let on = CharSpec::plain(CharKind::Ref(id));
+    builder.monitors.push(Monitor { allow, peer_uid, ..Monitor::plain(kind, on) });
     Ok(())
 }
 

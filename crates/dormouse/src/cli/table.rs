@@ -87,7 +87,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("qmp", "WHERE", "a QMP monitor, places as for -serial", session::qmp),
     value("qmp-pretty", "WHERE", "the same, with indented answers", session::qmp_pretty),
     value("chardev", "KIND,id=ID[,...]", "a character device: null, stdio, file, pty, socket", session::chardev),
-    value("mon", "[chardev=]ID[,mode=control|readline]", "a monitor on a character device", session::mon),
+    value("mon", "[chardev=]ID[,mode=control|readline][,x-allow=NAMES][,x-peer-uid=N]", "a monitor on a character device", session::mon),
     value("add-fd", "fd=FD,set=SET[,opaque=TEXT]", "put an inherited descriptor into a set", session::add_fd),
     // The process.
     flag("daemonize", "go to the background once everything is open", |b, _| { b.daemonize = true; Ok(()) }),

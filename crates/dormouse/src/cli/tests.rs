@@ -216,6 +216,25 @@ fn monitors() {
 }
 
 #[test]
+fn monitors_for_some_commands_and_some_users() {
+    let chardev = "-chardev socket,id=c,path=q,server=on,wait=off -mon chardev=c,mode=control";
+    let options = run(&format!("{chardev},x-allow=query-*:stop,x-peer-uid=1000"));
+    let monitor = &options.monitors[0];
+    let allow = monitor.allow.as_ref().unwrap();
+    assert!(allow.allows("query-status") && allow.allows("stop") && !allow.allows("cont"));
+    assert_eq!(monitor.peer_uid, Some(1000));
+    assert!(
+        error(&format!("{chardev},x-allow=stop:"))
+            .ends_with("x-allow: '' is not the name of a command, or the beginning of one followed by '*'")
+    );
+    assert!(error(&format!("{chardev},x-peer-uid=4294967296")).ends_with("expects the number of a user"));
+    let tcp = "-chardev socket,id=c,port=0,server=on,wait=off -mon chardev=c,x-peer-uid=0";
+    assert_eq!(error(tcp), "-mon chardev=c: x-peer-uid needs a unix socket");
+    let many = "-qmp unix:a,server=on ".repeat(64);
+    assert_eq!(error(many.trim()), "there cannot be more than 63 monitors, and 64 were given");
+}
+
+#[test]
 fn devices_and_objects() {
     let line =
         r#"-device {"driver":"virtio-rng-device","rng":"r","id":"rng0"} -object rng-random,id=r,filename=/f"#;

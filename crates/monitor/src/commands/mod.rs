@@ -20,6 +20,7 @@ mod chardev;
 mod control;
 mod cpu_models;
 mod cpus;
+mod fds;
 mod human;
 mod identity;
 mod introspection;
@@ -28,6 +29,7 @@ mod memory;
 mod migration;
 mod objects;
 mod test_clock;
+mod yank;
 
 pub(crate) use actions::WatchdogAction;
 pub use chardev::ChardevInfo;
@@ -60,6 +62,8 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Identity", identity::COMMANDS),
     ("Character devices", chardev::COMMANDS),
     ("Migration", migration::COMMANDS),
+    ("Descriptors", fds::COMMANDS),
+    ("Connections that hang", yank::COMMANDS),
     ("The human monitor", human::COMMANDS),
     ("Tests", test_clock::COMMANDS),
 ];

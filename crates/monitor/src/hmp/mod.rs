@@ -88,9 +88,21 @@ pub(crate) fn run_line(env: &Env<'_>, cpu: u32, history: &[String], line: &str) 
     match parse(line) {
         Parsed::Empty => {}
         Parsed::Unknown(typed) => screen.print(&format!("unknown command: '{}'", shorten(&typed))),
+        Parsed::Command { entry, .. } if !is_allowed(env, entry) => {
+            screen.print(&format!("Error: Command {} has been disabled", entry.human.full_name()));
+        }
         Parsed::Command { entry, typed, words } => run(&mut screen, entry.human, &typed, &words),
     }
     screen.out.replace('\n', "\r\n")
+}
+
+/// Whether the monitor's list of commands lets its clients use this one; see [`crate::access::AllowList`].
+fn is_allowed(env: &Env<'_>, entry: Entry) -> bool {
+    let Some(allow) = &env.client.allow else { return true };
+    match &entry.command.qmp {
+        Some(qmp) => allow.allows(qmp.def.name),
+        None => entry.human.only_shows() || allow.allows(&entry.human.full_name()),
+    }
 }
 
 fn run(screen: &mut Screen<'_>, human: &'static Human, typed: &str, words: &[&str]) {

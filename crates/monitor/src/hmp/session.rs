@@ -80,6 +80,7 @@ impl Terminal {
     /// The host has no thread for the output.
     pub(crate) fn serve(
         context: &Context,
+        client: Client,
         outbox: &Arc<Outbox>,
         connection: &Connection,
         name: &str,
@@ -92,9 +93,9 @@ impl Terminal {
             None => session.show(),
         }
         outbox.start_writer(&format!("{name}/out"))?;
-        let client = Client::new(&context.commands);
-        let mut buffer = vec![0; READ];
-        while let Some(bytes) = read(connection, outbox, &mut buffer) {
+        let (mut buffer, mut fds) = (vec![0; READ], Vec::new());
+        while let Some(bytes) = read(connection, outbox, &mut buffer, &mut fds) {
+            client.keep(&mut fds);
             if !outbox.begin() {
                 break;
             }

@@ -76,6 +76,11 @@ impl Human {
         self.names.contains(&name)
     }
 
+    /// Whether it is `help`, `info`, or a sub-command of `info`: what only shows something.
+    pub(crate) fn only_shows(&self) -> bool {
+        self.is("help") || self.is("info") || self.parent == Some("info")
+    }
+
     /// All its names: `cont|c`.
     pub(crate) fn names(&self) -> String {
         self.names.join("|")

@@ -2,18 +2,24 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use std::io::IoSlice;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backends::stream::StreamSource;
 use backends::{CharKind, CharSpec, FdSets, SocketAddress, SocketSpec};
 use clock::{GuestClock, ShiftedClock, TimerQueue};
 use engine::{Builder, Engine, EngineConfig};
-use monitor::{ChardevInfo, Config, CpuModel, Monitors, Object, ObjectType, Objects, TestClock};
+use monitor::{
+    ChardevInfo, Config, CpuModel, MonitorOptions, Monitors, Object, ObjectType, Objects, TestClock,
+};
 use runstate::{Actions, GuestRequest, Lifecycle, ManagementRequest, Sleep};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vmcore::testing::{FakeMachine, Script, Step};
 
 /// Long enough for any host: a test that runs into it has found a hang.
@@ -50,6 +56,8 @@ pub struct World {
     pub timers: Arc<TimerQueue>,
     pub monitors: Monitors,
     pub folder: tempfile::TempDir,
+    /// What `query-chardev` answers; it waits while a test holds it.
+    pub chardevs: Arc<Mutex<Vec<ChardevInfo>>>,
 }
 
 impl World {
@@ -74,6 +82,8 @@ impl World {
         };
         let engine = Builder::new().start(config).unwrap();
         let chardev = ChardevInfo { label: "serial0".into(), filename: "null".into(), frontend_open: true };
+        let chardevs = Arc::new(Mutex::new(vec![chardev]));
+        let listed = Arc::clone(&chardevs);
         let monitors = Monitors::new(Config {
             engine: engine.clone(),
             program: "dormouse 0.1.0".into(),
@@ -88,10 +98,11 @@ impl World {
             }],
             objects: objects(),
             memory: 128 << 20,
-            chardevs: Box::new(move || vec![chardev.clone()]),
+            chardevs: Box::new(move || listed.lock().unwrap().clone()),
+            fdsets: FdSets::default(),
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
         });
-        Self { engine, scripts, timers, monitors, folder: tempfile::tempdir().unwrap() }
+        Self { engine, scripts, timers, monitors, folder: tempfile::tempdir().unwrap(), chardevs }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -107,7 +118,13 @@ impl World {
 
     /// A QMP monitor on a socket of that name.
     pub fn listen(&self, name: &str) {
-        self.monitors.add_qmp(self.source(name, true), false).unwrap();
+        self.listen_with(name, MonitorOptions::default());
+    }
+
+    /// The same, set up in some way; its label is its name.
+    pub fn listen_with(&self, name: &str, options: MonitorOptions) {
+        let options = MonitorOptions { label: name.to_owned(), ..options };
+        self.monitors.add_qmp(self.source(name, true), options).unwrap();
     }
 
     pub fn connect(&self, name: &str) -> Client {
@@ -123,7 +140,7 @@ impl World {
     }
 
     pub fn human(&self, name: &str) -> Client {
-        self.monitors.add_human(self.source(name, true)).unwrap();
+        self.monitors.add_human(self.source(name, true), MonitorOptions::default()).unwrap();
         self.connect(name)
     }
 
@@ -163,6 +180,16 @@ impl Client {
         self.stream.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Sends text, and descriptors along with its first byte.
+    pub fn send_fds(&mut self, text: &str, fds: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        let bytes = [IoSlice::new(text.as_bytes())];
+        let sent = sendmsg(&self.stream, &bytes, &mut control, SendFlags::empty()).unwrap();
+        assert_eq!(sent, text.len());
+    }
+
     /// The next line as it came, without its end.
     pub fn raw(&mut self) -> String {
         let mut line = String::new();
@@ -200,6 +227,13 @@ impl Client {
         for line in lines {
             assert_eq!(self.line(), *line);
         }
+    }
+
+    /// Negotiates with commands out of band switched on.
+    pub fn negotiate_oob(&mut self) {
+        assert!(self.raw().starts_with("{\"QMP\": "));
+        self.send("{'execute': 'qmp_capabilities', 'arguments': {'enable': ['oob']}}");
+        self.expect(&[OK]);
     }
 
     pub fn negotiate(&mut self) {
