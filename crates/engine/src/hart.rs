@@ -22,6 +22,7 @@ use runstate::{DeviceRequest, Fault, GuestRequest};
 use vmcore::park::flag;
 use vmcore::{DebugHit, Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu};
 
+use crate::metrics::Exits;
 use crate::queue::Sender;
 
 /// What a hart's thread is about.
@@ -86,14 +87,22 @@ pub(crate) struct Hart {
     /// Host thread id, 0 before the thread has begun; for `query-cpus-fast`.
     pub(crate) thread_id: AtomicI32,
     /// Returns from guest execution, for statistics.
-    pub(crate) exits: AtomicU64,
+    pub(crate) exits: Exits,
+    /// Instructions retired, as of the last return.
+    pub(crate) retired: AtomicU64,
 }
 
 impl Hart {
     pub(crate) fn new(shared: Arc<HartShared>, vcpu: Box<dyn Vcpu>) -> Arc<Self> {
         let slot = Slot { vcpu, doing: Doing::Stopped, step: Stepping::No, hit: None };
         let slot = Mutex::new(slot);
-        Arc::new(Self { shared, slot, thread_id: AtomicI32::new(0), exits: AtomicU64::new(0) })
+        Arc::new(Self {
+            shared,
+            slot,
+            thread_id: AtomicI32::new(0),
+            exits: Exits::default(),
+            retired: AtomicU64::new(0),
+        })
     }
 
     /// The hart, for one who has parked it or knows that it awaits an answer.
@@ -244,8 +253,9 @@ impl HartThread {
         if let Some(counted) = &self.counted {
             counted.source.publish(slot.vcpu.retired());
         }
+        self.hart.retired.store(slot.vcpu.retired(), Ordering::Relaxed);
+        self.hart.exits.count(&exit);
         shared.gate().leave();
-        self.hart.exits.fetch_add(1, Ordering::Relaxed);
         if alone && !matches!(exit, Exit::Signal | Exit::Limit) {
             slot.step = Stepping::Done;
         }

@@ -28,6 +28,7 @@ mod effects;
 mod hart;
 mod journal;
 mod machine;
+mod metrics;
 mod publish;
 mod queue;
 mod record;
@@ -43,13 +44,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use clock::{CountedSource, HostClock, TimerQueue};
+use clock::{CountedSource, GuestClock, HostClock, TimerQueue};
 use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
 use vmcore::{HsmState, Machine, PlaceError, StorageError, Vcpu};
 
 pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
 pub use journal::Replay;
+pub use metrics::{Durations, HartFigures, Latencies};
 pub use publish::{Subscriber, SubscriptionId};
 pub use queue::Port;
 pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
@@ -59,6 +61,7 @@ pub use work::{Job, JobControl, JobWork};
 
 use hart::{Counted, Hart, HartThread};
 use machine::{MachineThread, Parts};
+use metrics::Clocked;
 use publish::Publisher;
 use queue::{Message, Receiver, Reply, Sender};
 use record::Clocks;
@@ -238,6 +241,7 @@ impl Builder {
                 publisher,
                 vm,
                 wakes,
+                clocked: Clocked::default(),
                 harts: cores,
                 bell,
                 machine: Mutex::new(Some(machine)),
@@ -289,6 +293,7 @@ struct Inner {
     publisher: Arc<Publisher>,
     vm: Arc<dyn Machine>,
     wakes: Arc<WakeBook>,
+    clocked: Clocked,
     harts: Vec<Arc<Hart>>,
     bell: Arc<Bell>,
     machine: Mutex<Option<JoinHandle<i32>>>,
@@ -305,7 +310,10 @@ impl Engine {
 
     /// The same; records say that it was `by` who asked.
     pub fn manage_by(&self, by: By, request: ManagementRequest) -> Result<(), ManageError> {
-        self.ask(|reply| Message::Management { request, by, reply })
+        let begin = self.inner.publisher.host_ns();
+        self.ask(|reply| Message::Management { request, by, reply })?;
+        self.inner.clocked.note(request, self.inner.publisher.host_ns().saturating_sub(begin));
+        Ok(())
     }
 
     /// Asks for a job, and returns when it has begun: the machine stands if the job wants that. `work` then runs on a
@@ -337,6 +345,11 @@ impl Engine {
         self.inner.publisher.now()
     }
 
+    /// The guest's clock, to look at.
+    pub fn guest_clock(&self) -> &GuestClock {
+        self.inner.publisher.guest_clock()
+    }
+
     /// The records from number `from` up to number `until`, or the first of them: as far as they are still kept.
     pub fn replay(&self, from: u64, until: u64) -> Replay {
         self.inner.publisher.replay(from, until)
@@ -355,6 +368,21 @@ impl Engine {
     /// Ends a subscription. Nothing is published to it after this returns.
     pub fn unsubscribe(&self, id: SubscriptionId) {
         self.inner.publisher.unsubscribe(id);
+    }
+
+    /// How long `stop` and `cont` took so far.
+    pub fn latencies(&self) -> Latencies {
+        self.inner.clocked.get()
+    }
+
+    /// What the harts have done so far. Each that executes leaves the guest for a moment.
+    pub fn hart_figures(&self) -> Vec<HartFigures> {
+        metrics::figures(&self.inner.harts)
+    }
+
+    /// How often each event was told, by its name.
+    pub fn event_counts(&self) -> Vec<(&'static str, u64)> {
+        self.inner.publisher.event_counts()
     }
 
     /// The harts.

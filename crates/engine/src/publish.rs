@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use clock::GuestClock;
 use runstate::{Event, Lifecycle, WakeFate, WakeSource};
 use vmcore::IoError;
 
@@ -39,8 +40,19 @@ struct Inner {
     status: Arc<Status>,
     journal: Journal,
     notes: Notes,
+    /// How often each event was told, by its name.
+    events: Vec<(&'static str, u64)>,
     next: u64,
     subscribers: Vec<(SubscriptionId, Arc<dyn Subscriber>)>,
+}
+
+impl Inner {
+    fn count(&mut self, name: &'static str) {
+        match self.events.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, count)) => *count += 1,
+            None => self.events.push((name, 1)),
+        }
+    }
 }
 
 impl Publisher {
@@ -61,6 +73,7 @@ impl Publisher {
             status,
             journal: Journal::new(first),
             notes: Notes::default(),
+            events: Vec::new(),
             next: 0,
             subscribers: Vec::new(),
         };
@@ -73,6 +86,18 @@ impl Publisher {
 
     pub(crate) fn now(&self) -> Stamp {
         self.clocks.now()
+    }
+
+    pub(crate) fn host_ns(&self) -> u64 {
+        self.clocks.host.monotonic_ns()
+    }
+
+    pub(crate) fn event_counts(&self) -> Vec<(&'static str, u64)> {
+        self.lock().events.clone()
+    }
+
+    pub(crate) fn guest_clock(&self) -> &GuestClock {
+        &self.clocks.guest
     }
 
     pub(crate) fn replay(&self, from: u64, until: u64) -> Replay {
@@ -113,6 +138,9 @@ impl Publisher {
             Ok(status) => inner.status = Arc::new(status),
             // Past the last number, in 500 million years.
             Err(gap) => return tracing::error!(%gap, "the machine's journal has ended"),
+        }
+        if let Some(event) = event {
+            inner.count(event.name());
         }
         inner.journal.push(Arc::clone(&record));
         for (_, subscriber) in &inner.subscribers {

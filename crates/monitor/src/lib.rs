@@ -35,6 +35,7 @@ mod control;
 mod events;
 mod hmp;
 mod lane;
+mod lifecycle;
 mod lines;
 mod monitors;
 mod outbox;

@@ -24,15 +24,18 @@ mod fds;
 mod human;
 mod identity;
 mod introspection;
+mod lifecycle;
 mod machine;
 mod memory;
+mod metrics;
 mod migration;
 mod objects;
 mod test_clock;
 mod yank;
 
-pub(crate) use actions::WatchdogAction;
+pub(crate) use actions::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 pub use chardev::ChardevInfo;
+pub(crate) use control::RunState;
 pub use cpu_models::CpuModel;
 pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
 pub use machine::MachineInfo;
@@ -54,6 +57,8 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("What there is to ask", introspection::COMMANDS),
     ("State and control", control::COMMANDS),
     ("Actions", actions::COMMANDS),
+    ("The whole life", lifecycle::COMMANDS),
+    ("Figures", metrics::COMMANDS),
     ("The machine", machine::COMMANDS),
     ("CPUs", cpus::COMMANDS),
     ("CPU models", cpu_models::COMMANDS),
