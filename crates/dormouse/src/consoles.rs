@@ -12,7 +12,7 @@ use backends::{
     Backend, CharDev, CharEvent, CharKind, CharSpec, FdSetError, FdSets, Frontend, Mux, Notice, OpenError,
 };
 use devices::{SerialPort, Uart};
-use engine::Engine;
+use engine::{By, Engine};
 use monitor::{AddError, ChardevInfo, MonitorOptions, Monitors};
 use runstate::{ManagementRequest, ShutdownCause};
 
@@ -207,7 +207,8 @@ impl Consoles {
             let Some(engine) = engine.get().cloned() else { return };
             crate::say_raw(&format!("\r\n{PROGRAM}: Terminated\r"));
             thread::spawn(move || {
-                engine.manage(ManagementRequest::Quit { cause: ShutdownCause::HostQmpQuit })
+                let quit = ManagementRequest::Quit { cause: ShutdownCause::HostQmpQuit };
+                engine.manage_by(By::Client("terminal".into()), quit)
             });
         })
     }

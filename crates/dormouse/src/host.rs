@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use devices::virtio::EntropySource;
-use engine::Engine;
+use engine::{By, Engine};
 use runstate::{ManagementRequest, ShutdownCause};
 use sys::SignalFd;
 
@@ -75,7 +75,7 @@ pub(crate) fn watch_signals(signals: SignalFd, engine: Arc<OnceLock<Engine>>) ->
             };
             let quit = ManagementRequest::Quit { cause: ShutdownCause::HostSignal };
             // The machine may have ended already: then there is nothing to end.
-            let _ = engine.manage(quit);
+            let _ = engine.manage_by(By::Client("signal".into()), quit);
         }
     })?;
     Ok(())

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use engine::{Builder, Engine};
+use engine::{Builder, By, Engine};
 use monitor::{Config, Monitors, TestClock};
 use runstate::ManagementRequest;
 use sys::SignalFd;
@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     if !options.start_stopped {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
         // only if a signal has ended the machine already.
-        let _ = engine.manage(ManagementRequest::Cont);
+        let _ = engine.manage_by(By::Client("command line".into()), ManagementRequest::Cont);
     }
     consoles.serve(&monitors)?;
     if let Some(daemon) = daemon {

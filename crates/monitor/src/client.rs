@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qmp::CommandSet;
@@ -20,6 +21,10 @@ pub(crate) struct Client {
     pub(crate) commands: Arc<CommandSet<&'static Qmp>>,
     /// Which those are, if not all.
     pub(crate) allow: Option<Arc<AllowList>>,
+    /// Its name in the machine's records.
+    pub(crate) name: Arc<str>,
+    /// Whether it wants X_LIFECYCLE. Takes effect with the reply that says so.
+    lifecycle: AtomicBool,
     descriptors: Mutex<Descriptors>,
 }
 
@@ -38,8 +43,22 @@ struct Descriptors {
 pub(crate) struct TooManyNamed;
 
 impl Client {
-    pub(crate) fn new(commands: Arc<CommandSet<&'static Qmp>>, allow: Option<Arc<AllowList>>) -> Self {
-        Self { commands, allow, descriptors: Mutex::default() }
+    pub(crate) fn new(
+        commands: Arc<CommandSet<&'static Qmp>>,
+        allow: Option<Arc<AllowList>>,
+        name: Arc<str>,
+    ) -> Self {
+        Self { commands, allow, name, lifecycle: AtomicBool::new(false), descriptors: Mutex::default() }
+    }
+
+    /// The client says whether it wants X_LIFECYCLE.
+    pub(crate) fn set_lifecycle(&self, wanted: bool) {
+        self.lifecycle.store(wanted, Ordering::Relaxed);
+    }
+
+    /// What it said last.
+    pub(crate) fn wants_lifecycle(&self) -> bool {
+        self.lifecycle.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Descriptors> {
@@ -84,7 +103,7 @@ mod tests {
     use std::io::{PipeReader, Read as _};
 
     fn client() -> Client {
-        Client::new(Arc::new(CommandSet::new([], [])), None)
+        Client::new(Arc::new(CommandSet::new([], [])), None, "test".into())
     }
 
     fn pipe() -> (PipeReader, OwnedFd) {

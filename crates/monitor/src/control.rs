@@ -29,7 +29,8 @@ struct Follower {
 
 impl Subscriber for Follower {
     fn publish(&self, status: &Arc<Status>, record: Option<&Arc<Record>>) {
-        self.outbox.publish(status, record.and_then(|record| events::of_engine(record)));
+        let record = record.map(|record| &**record);
+        self.outbox.publish(status, record, record.and_then(events::of_engine));
     }
 
     fn is_behind(&self) -> bool {
@@ -214,11 +215,12 @@ impl Conversation<'_> {
     fn answer_query(&self, call: &Call) {
         for _ in 0..TRIES {
             let (status, version) = self.outbox.status();
-            if self.outbox.reply_at(version, &self.answer(status, call)) {
+            let line = self.answer(status, call);
+            if self.outbox.reply_at(version, &line, self.client.wants_lifecycle()) {
                 return;
             }
         }
-        self.outbox.reply_now(|status| self.answer(status, call));
+        self.outbox.reply_now(|status| (self.answer(status, call), self.client.wants_lifecycle()));
     }
 }
 

@@ -10,6 +10,7 @@ use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Rate, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
 use crate::commands::WatchdogAction;
+use crate::lifecycle::XLifecycleRecord;
 
 qapi_enum! {
     /// Why the machine is reset or shut down. Those from `GuestShutdown` on come from the guest.
@@ -183,12 +184,20 @@ events! {
     BLOCK_IO_ERROR (BlockIoErrorInfo) Rate::Free;
     /// The guest has opened or closed a port of a virtio console.
     VSERPORT_CHANGE (VserportInfo) Rate::OneASecondEach("id");
+    /// A record of the machine's life, before the event that goes with it. Only on connections that have asked for it
+    /// (`x-lifecycle-events`).
+    X_LIFECYCLE (XLifecycleRecord) Rate::Free;
 }
 
 /// The event that tells clients of it, and when it was, the same for every monitor; `None` for those of devices and jobs
 /// that the protocol does not define yet.
 pub(crate) fn of_engine(record: &Record) -> Option<(Event, Timestamp)> {
     Some((of_machine(record.event.as_ref()?, &record.notes)?, stamp(record)))
+}
+
+/// X_LIFECYCLE for a record.
+pub(crate) fn lifecycle(record: &Record) -> (Event, Timestamp) {
+    (Event::with(&X_LIFECYCLE, &XLifecycleRecord::from(record)), stamp(record))
 }
 
 fn stamp(record: &Record) -> Timestamp {

@@ -137,7 +137,7 @@ impl Monitors {
         let shared = Arc::clone(&self.shared);
         thread::Builder::new().name(name.clone()).spawn(move || {
             let outbox = Outbox::new(connection.clone());
-            let access = shared.access(&options);
+            let access = shared.access(&options, &name);
             shared.guarded(&outbox, || {
                 Terminal::serve(&shared.context, access.client(), &outbox, &connection, &name, Some(&focus))
             });
@@ -190,12 +190,14 @@ impl Monitors {
 struct Access {
     commands: Arc<CommandSet<&'static Qmp>>,
     allow: Option<Arc<AllowList>>,
+    /// What records call them.
+    name: Arc<str>,
 }
 
 impl Access {
     /// For a new connection.
     fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.commands), self.allow.clone())
+        Client::new(Arc::clone(&self.commands), self.allow.clone(), Arc::clone(&self.name))
     }
 }
 
@@ -210,18 +212,19 @@ impl Shared {
         if number < MOST_MONITORS { Ok(format!("{what}{number}")) } else { Err(AddError::TooMany) }
     }
 
-    fn access(&self, options: &MonitorOptions) -> Access {
+    fn access(&self, options: &MonitorOptions, name: &str) -> Access {
+        let name = if options.label.is_empty() { name } else { &options.label };
         let all = &self.context.commands;
         let commands = match &options.allow {
             None => Arc::clone(all),
             Some(allow) => Arc::new(all.restricted(|name| allow.allows(name))),
         };
-        Access { commands, allow: options.allow.clone().map(Arc::new) }
+        Access { commands, allow: options.allow.clone().map(Arc::new), name: name.into() }
     }
 
     /// A monitor's thread: one client after the other.
     fn serve_all(&self, source: &StreamSource, language: Language, options: &MonitorOptions, name: &str) {
-        let access = self.access(options);
+        let access = self.access(options, name);
         loop {
             let connection = match source.accept() {
                 Ok(Some(connection)) => connection,

@@ -16,11 +16,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use backends::stream::Connection;
-use engine::Status;
+use engine::{Record, Status};
 use qmp::{Event, Throttle, Timestamp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
+
+use crate::events;
 
 /// Bytes that may wait for a client before its commands are no longer read (lifecycle rule 3.5).
 pub const READ_BOUND: usize = 1 << 20;
@@ -63,6 +65,8 @@ struct State {
     version: u64,
     /// Whether the client is told of events.
     events: bool,
+    /// Whether it is told of every record besides.
+    lifecycle: bool,
     /// Events that come too often.
     throttle: Throttle,
     /// How many threads work on commands of the connection.
@@ -143,20 +147,23 @@ impl Outbox {
         self.append_reply(&mut state, line);
     }
 
-    /// Appends a reply if the status is still the one of `version`; says whether it did.
-    pub(crate) fn reply_at(&self, version: u64, line: &str) -> bool {
+    /// Appends a reply if the status is still the one of `version`; says whether it did. `lifecycle`: the client is told of
+    /// each record from here on.
+    pub(crate) fn reply_at(&self, version: u64, line: &str, lifecycle: bool) -> bool {
         let mut state = self.lock();
         let current = state.version == version;
         if current {
+            state.lifecycle = lifecycle;
             self.append_reply(&mut state, line);
         }
         current
     }
 
     /// Appends the reply that `make` gives for the present status; for one that kept changing.
-    pub(crate) fn reply_now(&self, make: impl FnOnce(Option<Arc<Status>>) -> String) {
+    pub(crate) fn reply_now(&self, make: impl FnOnce(Option<Arc<Status>>) -> (String, bool)) {
         let mut state = self.lock();
-        let line = make(state.status.clone());
+        let (line, lifecycle) = make(state.status.clone());
+        state.lifecycle = lifecycle;
         self.append_reply(&mut state, &line);
     }
 
@@ -179,13 +186,20 @@ impl Outbox {
         }
     }
 
-    /// Machine thread: the status is `status` from here on; `event` tells of it. Never blocks. An event that is held back for
-    /// its rate is sent by the writer thread, when its time has come.
-    pub(crate) fn publish(&self, status: &Arc<Status>, event: Option<(Event, Timestamp)>) {
+    /// Machine thread: the status is `status` from here on; `event` tells of it, and `record`, before it, to a client
+    /// that wants X_LIFECYCLE. Never blocks. An event that is held back for its rate is sent by the writer thread, when its
+    /// time has come; X_LIFECYCLE never is.
+    pub(crate) fn publish(
+        &self,
+        status: &Arc<Status>,
+        record: Option<&Record>,
+        event: Option<(Event, Timestamp)>,
+    ) {
         let mut state = self.lock();
         state.status = Some(Arc::clone(status));
         state.version = state.version.wrapping_add(1);
-        if let Some((event, when)) = event {
+        let told = record.filter(|_| state.lifecycle).map(events::lifecycle);
+        for (event, when) in told.into_iter().chain(event) {
             self.offer(&mut state, event, when);
         }
     }

@@ -1,11 +1,11 @@
 //! The machine's whole life: what QEMU's queries and events cannot say.
 
 use qmp::Args;
-use qmp::schema::{Qapi, opt};
+use qmp::schema::{Qapi, arg, opt};
 
 use super::{Command, Env, always, command};
 use crate::hmp::{HmpError, Human, Screen};
-use crate::lifecycle::{XCause, XLifecycle, XLifecycleRecord, XLifecycleRecords, XMoment};
+use crate::lifecycle::{XCause, XLifecycle, XLifecycleEvents, XLifecycleRecord, XLifecycleRecords, XMoment};
 
 pub(super) static COMMANDS: &[Command] = &[
     command! {
@@ -24,6 +24,16 @@ pub(super) static COMMANDS: &[Command] = &[
         /// nothing and hears nothing twice.
         "x-query-events" [opt("from", u64::TYPE, "The number of the first record; 1 if it is not given.")]
             -> XLifecycleRecords = query_events
+    }
+    .lifecycle_query(always),
+    command! {
+        /// Switches X_LIFECYCLE on or off for this connection, from this reply on: the records from number `next` on are sent
+        /// as events.
+        "x-lifecycle-events" [arg("enable", bool::TYPE, "Whether to send them.")] -> XLifecycleEvents
+            = |env: &Env<'_>, args: &Args| {
+                env.client.set_lifecycle(args.opt_bool("enable").unwrap_or(false));
+                Ok(XLifecycleEvents { next: env.status.sequence.saturating_add(1) })
+            }
     }
     .lifecycle_query(always),
 ];

@@ -41,7 +41,9 @@ pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, Command
 pub use machine::MachineInfo;
 pub use objects::{Object, ObjectType, Objects};
 
-use engine::{Engine, ManageError, Status};
+use std::sync::Arc;
+
+use engine::{By, Engine, ManageError, Status};
 use qmp::schema::CommandDef;
 use qmp::{Args, CommandSet, QmpError};
 use runstate::ManagementRequest;
@@ -115,7 +117,17 @@ impl Env<'_> {
 
     /// Asks something of the machine's life.
     pub(crate) fn manage(&self, request: ManagementRequest) -> Result<(), QmpError> {
-        self.engine().manage(request).map_err(refused)
+        self.ask(request).map_err(refused)
+    }
+
+    /// The same, for those who tell a refusal in their own way.
+    pub(crate) fn ask(&self, request: ManagementRequest) -> Result<(), ManageError> {
+        self.engine().manage_by(self.by(), request)
+    }
+
+    /// Who asks, for the machine's records.
+    pub(crate) fn by(&self) -> By {
+        By::Client(Arc::clone(&self.client.name))
     }
 }
 

@@ -143,7 +143,7 @@ impl Screen<'_> {
 
     /// Asks something of the machine's life.
     pub(crate) fn manage(&self, request: ManagementRequest) -> Result<(), HmpError> {
-        Ok(self.env.engine().manage(request)?)
+        Ok(self.env.ask(request)?)
     }
 }
 

@@ -258,6 +258,14 @@ qapi_struct! {
 }
 
 qapi_struct! {
+    /// Where the events of a connection begin.
+    XLifecycleEvents {
+        /// The number of the first record that comes, or would come, as an event.
+        next: u64 = "next",
+    }
+}
+
+qapi_struct! {
     /// Host time spent in a state.
     XStateTime {
         /// The state.

@@ -59,15 +59,15 @@ fn bytes_leave_in_the_order_in_which_they_came_whoever_writes_them() {
 #[test]
 fn a_reply_for_an_old_status_is_not_taken() {
     let (outbox, theirs) = pair();
-    outbox.publish(&status(RunState::Running), None);
+    outbox.publish(&status(RunState::Running), None, None);
     outbox.reply("negotiated\n", true);
     let (seen, version) = outbox.status();
     assert_eq!(seen.unwrap().state, RunState::Running);
-    outbox.publish(&status(RunState::Paused), stop());
-    assert!(!outbox.reply_at(version, "running\n"));
+    outbox.publish(&status(RunState::Paused), None, stop());
+    assert!(!outbox.reply_at(version, "running\n", false));
     let (seen, version) = outbox.status();
     assert_eq!(seen.unwrap().state, RunState::Paused);
-    assert!(outbox.reply_at(version, "paused\n"));
+    assert!(outbox.reply_at(version, "paused\n", false));
     outbox.end();
     outbox.close();
     assert_eq!(read_all(theirs), format!("negotiated\n{}paused\n", stop_line()));
@@ -79,7 +79,7 @@ fn events_never_wait_for_a_client_and_it_is_cut_off_at_the_bound() {
     outbox.reply("", true);
     let mut published = 0;
     while !outbox.lock().closed {
-        outbox.publish(&status(RunState::Running), stop());
+        outbox.publish(&status(RunState::Running), None, stop());
         published += stop_line().len();
         assert!(published < CLOSE_BOUND + (4 << 20), "never cut off");
     }
@@ -93,7 +93,7 @@ fn a_large_reply_is_not_held_against_its_client() {
     let (outbox, theirs) = pair();
     let reply = "r".repeat(CLOSE_BOUND + 1);
     outbox.reply(&reply, true);
-    outbox.publish(&status(RunState::Running), stop());
+    outbox.publish(&status(RunState::Running), None, stop());
     assert!(outbox.is_behind());
     let reader = thread::spawn(move || read_all(theirs));
     assert!(outbox.wait_for_room());
@@ -139,7 +139,7 @@ fn events_that_come_too_often_wait_and_keep_their_time_stamps() {
         (event, Timestamp { seconds: 1, microseconds })
     };
     for (action, at) in [("none", 1), ("debug", 2), ("none", 3)] {
-        outbox.publish(&status(RunState::Running), Some(watchdog(action, at)));
+        outbox.publish(&status(RunState::Running), None, Some(watchdog(action, at)));
     }
     let mut lines = BufReader::new(theirs).lines().map(|line| line.unwrap() + "\n");
     let line = |action, at| watchdog(action, at).0.render(watchdog(action, at).1).replace("\r\n", "\n");
@@ -148,8 +148,8 @@ fn events_that_come_too_often_wait_and_keep_their_time_stamps() {
     assert_eq!(lines.next().unwrap(), line("none", 3), "the newest, when the second is over");
     assert!(begin.elapsed() > Duration::from_millis(900));
     let (pause, when) = watchdog("pause", 4);
-    outbox.publish(&status(RunState::Running), Some((pause.explaining(), when)));
-    outbox.publish(&status(RunState::Paused), stop());
+    outbox.publish(&status(RunState::Running), None, Some((pause.explaining(), when)));
+    outbox.publish(&status(RunState::Paused), None, stop());
     assert_eq!(lines.next().unwrap(), line("pause", 4), "a STOP has its reason in front of it");
     assert_eq!(lines.next().unwrap(), stop_line().replace("\r\n", "\n"));
 }
