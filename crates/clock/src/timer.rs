@@ -120,9 +120,9 @@ impl TimerQueue {
     }
 
     /// Sets what is called, on any thread and without this queue's lock, whenever the keeper of time must
-    /// look again: a deadline came before what [`next`](Self::next) answered last, or time was started or the
-    /// guest fell asleep or woke. It must only kick the keeper: the caller may be a hart inside a device
-    /// access.
+    /// look again: a deadline came before what [`next`](Self::next) answered last, be it because time was started or the
+    /// guest fell asleep or woke (where time is counted, these always call it). It must only kick the keeper: the caller
+    /// may be a hart inside a device access.
     pub fn set_waker(&self, waker: Hook) {
         let old = self.lock().waker.replace(waker);
         // Without the lock: it may own timers.
@@ -301,9 +301,16 @@ impl TimerQueue {
     }
 
     fn mode_changed(&self, mut state: MutexGuard<'_, State>, changed: bool) {
-        if changed {
+        if !changed {
+            return;
+        }
+        if self.clock.icount_shift().is_some() {
+            // A hart that found counted time frozen sleeps until it is told that it goes on.
             state.told = self.earliest(&state);
             self.wake(state);
+        } else {
+            // What the keeper waits for now comes later than it knows, or not at all: then it looks once in vain.
+            self.deadline_changed(state);
         }
     }
 

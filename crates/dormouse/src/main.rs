@@ -18,9 +18,14 @@ mod setup;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The name in front of messages.
 const PROGRAM: &str = "dormouse";
+
+/// How long threads that answer, move bytes or fire timers execute at a time where others want their processor. The least
+/// that the kernel takes: they have little to do and much waits for it.
+const CONTROL_SLICE: Duration = Duration::from_micros(100);
 
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os().skip(1)) {
@@ -32,6 +37,8 @@ fn main() -> ExitCode {
         }
         Err(error) => return complain(&error),
     };
+    // First of all, so that every thread inherits it. The kernel may not know it: then answers wait for a tick more often.
+    let _ = sys::set_thread_slice(CONTROL_SLICE);
     match run::run(&options) {
         Ok(status) => status,
         Err(error) => complain(&*error),

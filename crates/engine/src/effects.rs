@@ -191,8 +191,7 @@ impl MachineThread {
         }
     }
 
-    /// Lets the harts go that the last message's effects have set free. After its reply: the harts would compete with the
-    /// asker for the host's processors, and nothing that is asked next can be handled before.
+    /// Lets the harts go that the last message's effects have set free.
     pub(crate) fn unpark(&mut self) {
         let unpark = std::mem::take(&mut self.unpark_due);
         for hart in &self.harts {

@@ -41,6 +41,10 @@ const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether they have caught up.
 const RESET_GLANCE: Duration = Duration::from_millis(10);
 
+/// How long harts that a client's request has set free wait after its answer, unless something else is asked: they would
+/// compete with the answer, and with the client that is to take it, for the host's processors. That takes some 50 us.
+const ANSWER_GRACE: Duration = Duration::from_micros(100);
+
 /// How long the end of the process waits for the last flush. What was written is with the host's kernel in any case.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -120,6 +124,8 @@ pub(crate) struct MachineThread {
     deferred: VecDeque<Deferred>,
     /// Harts to unpark once the message at hand is answered.
     pub(crate) unpark_due: Unpark,
+    /// The answer went to a client, which is to have time to take it first.
+    grace: bool,
     pub(crate) debug: DebugState,
     pub(crate) exit: Option<i32>,
 }
@@ -144,6 +150,7 @@ impl MachineThread {
             waiting: VecDeque::new(),
             deferred: VecDeque::new(),
             unpark_due: Unpark::None,
+            grace: false,
             debug: DebugState::default(),
             exit: None,
         }
@@ -160,7 +167,9 @@ impl MachineThread {
     pub(crate) fn run(mut self) -> i32 {
         while let Some(message) = self.next() {
             self.answer(message);
-            self.unpark();
+            if !self.grace {
+                self.unpark();
+            }
         }
         self.last_flush();
         // Without a status every handle is gone: nobody can ever ask anything again.
@@ -185,6 +194,16 @@ impl MachineThread {
             if self.underway.is_some() {
                 continue;
             }
+            if std::mem::take(&mut self.grace) && self.unpark_due != Unpark::None && self.waiting.is_empty() {
+                let message = self.receiver.messages.recv_timeout(ANSWER_GRACE);
+                self.unpark();
+                match message {
+                    Ok(message) => return Some(message),
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                }
+            }
+            self.unpark();
             if let Some(message) = self.waiting.pop_front() {
                 return Some(message);
             }
@@ -402,10 +421,11 @@ impl MachineThread {
         }
     }
 
-    fn finish(&self, operation: Operation) {
+    fn finish(&mut self, operation: Operation) {
         let Operation { asker, dropped, error, .. } = operation;
         match asker {
             Asker::Management(reply) => {
+                self.grace = true;
                 // The asker may be gone; what it asked for has happened all the same.
                 let _ = reply.send(error.map_or(Ok(()), Err));
             }

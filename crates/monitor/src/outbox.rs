@@ -46,8 +46,11 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// What times are measured from.
     epoch: Instant,
-    /// Something changed that the writer, the reader or a shutdown may wait for.
+    /// Something changed that the reader or a shutdown may wait for.
     changed: Condvar,
+    /// There is something to do for the writer thread. Apart from `changed`, so that it is not woken for each line that the
+    /// client took at once.
+    work: Condvar,
 }
 
 #[derive(Default)]
@@ -115,7 +118,8 @@ impl Outbox {
     fn with_layout(connection: Connection, indent: bool) -> Arc<Self> {
         let direct = connection.socket().is_some();
         let epoch = Instant::now();
-        Arc::new(Self { connection, direct, indent, state: Mutex::default(), epoch, changed: Condvar::new() })
+        let (changed, work) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { connection, direct, indent, state: Mutex::default(), epoch, changed, work })
     }
 
     /// Starts the thread that writes what the client does not take at once. It ends with [`Outbox::close`].
@@ -216,7 +220,7 @@ impl Outbox {
         }
         match state.throttle.offer(event, when, self.epoch.elapsed()) {
             Some((event, when)) => self.append_event(state, &event, when),
-            None => self.changed.notify_all(),
+            None => self.work.notify_all(),
         }
     }
 
@@ -319,6 +323,7 @@ impl Outbox {
         state.emptied();
         self.connection.shutdown();
         self.changed.notify_all();
+        self.work.notify_all();
     }
 
     /// Sends what the kernel takes without waiting and leaves the rest to the writer thread.
@@ -338,6 +343,7 @@ impl Outbox {
             state.emptied();
         } else {
             state.writer_owns = true;
+            self.work.notify_all();
         }
         self.changed.notify_all();
     }
@@ -377,10 +383,10 @@ impl Outbox {
         while !state.writer_owns && !state.closed {
             chunk.shrink_to(0);
             state = match state.throttle.next_due() {
-                None => self.wait(state),
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(due) => {
                     let left = due.saturating_sub(self.epoch.elapsed());
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
             self.send_due(&mut state);

@@ -18,5 +18,5 @@ pub mod signals;
 pub use daemon::{Daemon, daemonize};
 pub use exit::at_exit;
 pub use fd::adopt_fd;
-pub use sched::set_thread_nice;
+pub use sched::{set_thread_nice, set_thread_slice};
 pub use signals::{SignalFd, SignalInfo};
