@@ -16,7 +16,10 @@ typedef unsigned int u32;
 typedef unsigned long u64;
 
 /* ---- machine: memory map of `virt` ---- */
+#define TEST 0x00100000UL /* test finisher */
 #define RTC 0x00101000UL  /* goldfish RTC */
+#define PVPANIC 0x00104000UL
+#define WATCHDOG 0x00105000UL /* of the Allwinner A10 */
 #define PLIC 0x0c000000UL /* SiFive PLIC; contexts are M and S of hart 0, M and S of hart 1, ... */
 #define UART 0x10000000UL /* 16550, registers one byte apart */
 #define TIMEBASE_HZ 10000000UL
@@ -336,6 +339,45 @@ static void system_reset(u64 type, u64 reason)
     put_failure("SRST", error);
 }
 
+/* Has the watchdog bite in so many seconds unless it is told again; 0 stops it. */
+static void cmd_watchdog(const char *arg)
+{
+    static const u8 whole[] = {0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16};
+    long seconds = number(arg);
+    for (u32 i = 0; i < sizeof whole; i++) {
+        if (whole[i] == seconds) {
+            *reg32(WATCHDOG + 4) = 0;
+            if (seconds)
+                *reg32(WATCHDOG + 4) = i << 3 | 3;
+            puts(seconds ? "watchdog: armed\n" : "watchdog: stopped\n");
+            return;
+        }
+    }
+    puts("watchdog: expected 0 to 6, 8, 10, 12, 14 or 16 seconds\n");
+}
+
+/* Ends the machine with this exit status through the test finisher. */
+static void cmd_fail(const char *arg)
+{
+    long code = number(arg);
+    if (code < 0 || code > 0xffff)
+        puts("fail: expected an exit status\n");
+    else
+        *reg32(TEST) = (u32)code << 16 | 0x3333;
+}
+
+/* Tells the panic device: 1 panicked, 2 a crash kernel runs, 4 shut down. */
+static void cmd_event(const char *arg)
+{
+    long bits = number(arg);
+    if (bits < 1 || bits > 0xff) {
+        puts("event: expected the bits of the panic device\n");
+        return;
+    }
+    *reg8(PVPANIC) = (u8)bits;
+    puts("event: told\n");
+}
+
 static void cmd_help(void)
 {
     puts("clocks           monotonic time and the RTC, as this guest sees them\n"
@@ -343,6 +385,9 @@ static void cmd_help(void)
          "spin [HARTS]     keep a hart (or more) busy until a key is pressed\n"
          "harts            list the harts\n"
          "panic            power off because of a system failure\n"
+         "event BITS       tell the panic device: 1 panicked, 2 crash kernel, 4 shutdown\n"
+         "watchdog SECONDS have the watchdog bite, 0 to stop it\n"
+         "fail STATUS      power off with this exit status\n"
          "reset            reboot\n"
          "poweroff         power off\n"
          "help             this list\n");
@@ -354,6 +399,12 @@ static void execute(const char *name, const char *arg)
         cmd_sleep(arg);
     else if (streq(name, "spin"))
         cmd_spin(arg);
+    else if (streq(name, "watchdog"))
+        cmd_watchdog(arg);
+    else if (streq(name, "fail"))
+        cmd_fail(arg);
+    else if (streq(name, "event"))
+        cmd_event(arg);
     else if (*arg)
         puts(name), puts(": too many words; try help\n");
     else if (streq(name, "clocks"))

@@ -169,6 +169,11 @@ fn soc(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
             fdt.property_string_list("clock-names", ["bus", "hosc", "ahb"].map(str::to_owned).to_vec())
         })?;
     }
+    device(fdt, "pvpanic-mmio", map::PVPANIC, &["qemu,pvpanic-mmio"], |_| Ok(()))?;
+    device(fdt, "watchdog", map::WATCHDOG, &["allwinner,sun4i-a10-wdt"], |fdt| {
+        // The binding wants it and says 24 MHz; Linux does not look.
+        if machine.sun_rtc { fdt.property_u32("clocks", SUN_CLOCK_PHANDLE) } else { Ok(()) }
+    })?;
     for index in 0..map::VIRTIO_SLOTS {
         device(fdt, "virtio_mmio", map::virtio(index), &["virtio,mmio"], |_| Ok(()))?;
     }

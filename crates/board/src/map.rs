@@ -1,6 +1,8 @@
 //! The memory map and the interrupt numbers: QEMU's `virt` machine, and devices that it does not have.
 
-use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Sun20iRtc, Uart, virtio::MmioSlot};
+use devices::{
+    Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Pvpanic, Sun20iRtc, Uart, Watchdog, virtio::MmioSlot,
+};
 
 /// A device's window, and its input at the interrupt controller if it has one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +23,10 @@ pub const GOLDFISH_RTC: Place = Place { base: 0x10_1000, size: GoldfishRtc::WIND
 pub const SUN_RTC: Place = Place { base: 0x10_2000, size: Sun20iRtc::WINDOW, irq: 12 };
 /// The power button: a virtio slot of its own, beside those that `-device` fills.
 pub const POWER_BUTTON: Place = Place { base: 0x10_3000, size: PowerButton::WINDOW, irq: 13 };
+/// The panic device.
+pub const PVPANIC: Place = Place { base: 0x10_4000, size: Pvpanic::WINDOW, irq: 0 };
+/// The watchdog.
+pub const WATCHDOG: Place = Place { base: 0x10_5000, size: Watchdog::WINDOW, irq: 0 };
 /// Machine-mode timer and software interrupts.
 pub const CLINT: Place = Place { base: 0x200_0000, size: Aclint::WINDOW, irq: 0 };
 /// The interrupt controller.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use clock::WallClock;
 use devices::virtio::{MmioSlot, VirtioDevice};
-use devices::{Aclint, Finisher, GoldfishRtc, Plic, PowerButton, SerialPort, Sun20iRtc, Uart, WakeInput};
+use devices::{
+    Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Pvpanic, SerialPort, Sun20iRtc, Uart, WakeInput,
+    Watchdog,
+};
 use ram::Ram;
 use runstate::WakeSource;
 use sbi::DebugConsole;
@@ -87,6 +90,8 @@ impl Wiring {
         let irq = line(map::POWER_BUTTON)?;
         let button = Arc::new(PowerButton::new("power-button", irq, Arc::clone(ram)));
         add(map::POWER_BUTTON, Arc::clone(&button) as _)?;
+        add(map::PVPANIC, Arc::new(Pvpanic::new("pvpanic")))?;
+        add(map::WATCHDOG, Watchdog::new("watchdog", &config.timers, Arc::clone(&config.port)))?;
         add(map::CLINT, Arc::new(Aclint::new("clint", harts.clone())))?;
         // Behind every device with a line: when the machine starts it judges what they have raised, and when the machine
         // is reset it forgets what they had raised before.

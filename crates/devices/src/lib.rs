@@ -26,11 +26,13 @@ mod finisher;
 mod goldfish_rtc;
 mod plic;
 mod power_button;
+mod pvpanic;
 mod sun20i_rtc;
 #[cfg(test)]
 mod test_support;
 mod uart;
 pub mod virtio;
+mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -39,8 +41,10 @@ pub use finisher::Finisher;
 pub use goldfish_rtc::GoldfishRtc;
 pub use plic::{NoSuchInput, Plic, WakeInput, WakeLine};
 pub use power_button::PowerButton;
+pub use pvpanic::Pvpanic;
 pub use sun20i_rtc::Sun20iRtc;
 pub use uart::{SerialPort, Uart};
+pub use watchdog::Watchdog;
 
 /// A lock whose holder panicked still guards plain register values: each is checked when it is used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

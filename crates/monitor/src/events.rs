@@ -78,7 +78,7 @@ qapi_struct! {
 }
 
 qapi_struct! {
-    /// The data of GUEST_PANICKED.
+    /// The data of GUEST_PANICKED and GUEST_CRASHLOADED.
     GuestPanicInfo {
         /// What was done.
         action: GuestPanicAction = "action",
@@ -178,6 +178,10 @@ events! {
     POWERDOWN (()) Rate::Free;
     /// The guest has panicked.
     GUEST_PANICKED (GuestPanicInfo) Rate::Free;
+    /// The guest has panicked and runs a crash kernel.
+    GUEST_CRASHLOADED (GuestPanicInfo) Rate::Free;
+    /// The guest has asked for a shutdown through the panic device; a SHUTDOWN follows.
+    GUEST_PVSHUTDOWN (()) Rate::Free;
     /// The watchdog has expired.
     WATCHDOG (WatchdogInfo) Rate::OneASecond;
     /// A request of a disk has failed. Told each time, so that every STOP has its reason.
@@ -244,10 +248,11 @@ fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
             };
             Event::with(&BLOCK_IO_ERROR, &info)
         }
-        Machine::GuestCrashloaded { .. }
-        | Machine::GuestPvshutdown
-        | Machine::Migration { .. }
-        | Machine::DumpCompleted { .. } => return None,
+        Machine::GuestCrashloaded { action } => {
+            Event::with(&GUEST_CRASHLOADED, &GuestPanicInfo { action: same_name(action.as_str())? })
+        }
+        Machine::GuestPvshutdown => Event::plain(&GUEST_PVSHUTDOWN),
+        Machine::Migration { .. } | Machine::DumpCompleted { .. } => return None,
     })
 }
 
@@ -301,7 +306,16 @@ mod tests {
             let wire = plainly(Machine::GuestPanicked { action });
             assert_eq!(wire.data().unwrap()["action"].as_str(), Some(action.as_str()));
         }
-        for event in [Machine::Stop, Machine::Resume, Machine::Suspend, Machine::Wakeup, Machine::Powerdown] {
+        let crashloaded = plainly(Machine::GuestCrashloaded { action: PanicOutcome::Run });
+        assert_eq!(crashloaded.data().unwrap()["action"].as_str(), Some("run"));
+        for event in [
+            Machine::Stop,
+            Machine::Resume,
+            Machine::Suspend,
+            Machine::Wakeup,
+            Machine::Powerdown,
+            Machine::GuestPvshutdown,
+        ] {
             let wire = plainly(event);
             assert_eq!((wire.def().name, wire.data()), (event.name(), None));
         }

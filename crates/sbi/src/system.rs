@@ -9,11 +9,10 @@ use crate::{Sbi, error, invalid_param, not_supported};
 
 /// The only sleep type there is: suspend to RAM (SBI 13.1).
 const SUSPEND_TO_RAM: u32 = 0;
-/// Exit status of the process when the guest shuts down and says that it failed.
-const FAILURE: i32 = 1;
 
 impl Sbi {
-    /// SRST, chapter 10. A shutdown for the reason "system failure" is a panic of the guest. Types and reasons beyond the
+    /// SRST, chapter 10. A shutdown for the reason "system failure" is a panic of the guest, of which the
+    /// machine's action decides what is done; where the guest is to live on, the call fails. Types and reasons beyond the
     /// ones that every platform has are reserved or another platform's.
     pub(crate) fn reset(&self, call: &SbiCall) -> EcallOutcome {
         let [kind, reason, ..] = call.args.map(|arg| arg as u32);
@@ -29,9 +28,7 @@ impl Sbi {
             (srst::RESET_TYPE_SHUTDOWN, false) => {
                 GuestRequest::ShutDown { cause: ShutdownCause::GuestShutdown, exit_code: 0 }
             }
-            (srst::RESET_TYPE_SHUTDOWN, true) => {
-                GuestRequest::ShutDown { cause: ShutdownCause::GuestPanic, exit_code: FAILURE }
-            }
+            (srst::RESET_TYPE_SHUTDOWN, true) => GuestRequest::Panic,
             (srst::RESET_TYPE_COLD_REBOOT | srst::RESET_TYPE_WARM_REBOOT, _) => GuestRequest::Reset,
             _ => return invalid_param(),
         };

@@ -286,7 +286,7 @@ fn resets_are_posted_with_their_reason() {
     let reset = |kind, reason| set.call(srst::EID_SRST, srst::SYSTEM_RESET, [kind, reason]);
     let shut_down = |cause, exit_code| EcallOutcome::Post(GuestRequest::ShutDown { cause, exit_code });
     assert_eq!(reset(0, 0), shut_down(ShutdownCause::GuestShutdown, 0));
-    assert_eq!(reset(0, 1), shut_down(ShutdownCause::GuestPanic, 1));
+    assert_eq!(reset(0, 1), EcallOutcome::Post(GuestRequest::Panic));
     for kind in [1, 2] {
         for reason in [0, 1] {
             assert_eq!(reset(kind, reason), EcallOutcome::Post(GuestRequest::Reset));
