@@ -93,8 +93,9 @@ class PowerOff(Scenario):
         async with Embedded() as vm:
             await vm.up()
             vm.console.type("panic\n")
-            self.assertTrue((await vm.event("SHUTDOWN"))["guest"])
-            await vm.exit_status()
+            self.assertEqual(await vm.event("GUEST_PANICKED"), {"action": "poweroff"})
+            self.assertEqual(await vm.event("SHUTDOWN"), {"guest": True, "reason": "guest-panic"})
+            self.assertEqual(await vm.exit_status(), 0)
 
 
 class Management(Scenario):

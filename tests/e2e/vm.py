@@ -23,7 +23,10 @@ DEBIAN = os.environ.get("DORMOUSE_DEBIAN_GUEST")
 PATIENCE = 120.0  # seconds for what takes milliseconds
 BOOT_PATIENCE = 180.0  # seconds for a Linux boot on a busy machine
 
-LIFECYCLE = ("STOP", "RESUME", "SUSPEND", "WAKEUP", "RESET", "SHUTDOWN", "POWERDOWN")
+LIFECYCLE = (
+    "STOP", "RESUME", "SUSPEND", "WAKEUP", "RESET", "SHUTDOWN", "POWERDOWN",
+    "GUEST_PANICKED", "GUEST_CRASHLOADED", "GUEST_PVSHUTDOWN", "WATCHDOG", "DUMP_COMPLETED",
+)  # fmt: skip
 
 NOT_ASLEEP = "Unable to wake up: guest is not in suspended state"
 NEEDS_RESET = "Resetting the Virtual Machine is required"

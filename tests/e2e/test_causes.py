@@ -1,0 +1,198 @@
+"""Every state by a real cause: what the guest, its watchdog and the host's side of it do, and what is done about it.
+
+The tables are those of QEMU (spec/run-state.md 3.7), each row by a real guest.
+"""
+
+import unittest
+
+from vm import NEEDS_RESET, Debian, Embedded
+
+RUNNING, PANICKED, OFF, BITTEN = "running", "guest-panicked", "shutdown", "watchdog"
+
+# -action panic=, shutdown=; the action that GUEST_PANICKED tells; the events behind it; the state, or the exit status.
+PANIC = [
+    ("shutdown", "poweroff", "poweroff", ["SHUTDOWN"], 0),
+    ("exit-failure", "poweroff", "poweroff", ["SHUTDOWN"], 1),
+    ("shutdown", "pause", "pause", ["STOP"], PANICKED),
+    ("exit-failure", "pause", "poweroff", ["SHUTDOWN", "STOP"], OFF),
+    ("pause", "poweroff", "pause", ["STOP"], PANICKED),
+    ("pause", "pause", "pause", ["STOP"], PANICKED),
+    ("none", "poweroff", "run", [], RUNNING),
+    ("none", "pause", "run", [], RUNNING),
+]
+
+# -action watchdog=; the events behind WATCHDOG; the state, or the exit status.
+WATCHDOG = [
+    ("reset", ["RESET"], RUNNING),
+    ("shutdown", ["POWERDOWN"], RUNNING),
+    ("poweroff", ["SHUTDOWN"], 0),
+    ("pause", ["STOP"], BITTEN),
+    ("debug", [], RUNNING),
+    ("none", [], RUNNING),
+    ("inject-nmi", [], RUNNING),
+]
+
+
+class Causes(unittest.IsolatedAsyncioTestCase):
+    async def ends(self, vm, events, end):
+        """The rest of the events, then the exit status or the state."""
+        for name in events:
+            data = await vm.event(name)
+            if name == "SHUTDOWN":
+                self.assertTrue(data["guest"])
+        if isinstance(end, int):
+            self.assertEqual(await vm.exit_status(), end)
+            return
+        self.assertEqual(await vm.status(), end)
+        self.assertEqual(vm.events(), [])
+
+
+class Panic(Causes):
+    async def outcome(self, words, rows):
+        for panic, shutdown, told, events, end in rows:
+            with self.subTest(panic=panic, shutdown=shutdown, by=words):
+                async with Embedded("-action", f"panic={panic},shutdown={shutdown}") as vm:
+                    await vm.up()
+                    vm.console.type(words)
+                    self.assertEqual(await vm.event("GUEST_PANICKED"), {"action": told})
+                    await self.ends(vm, events, end)
+                    if end == PANICKED:
+                        await vm.qmp("cont")
+                        self.assertEqual(vm.events(), ["RESUME"])
+                        await vm.alive()
+                    if end == OFF:
+                        await vm.refused("cont", NEEDS_RESET)
+                    if end == RUNNING:
+                        await vm.alive()
+
+    async def test_system_failure_has_the_outcome_of_the_action(self):
+        await self.outcome("panic\n", PANIC)
+
+    async def test_the_panic_device_has_the_outcome_of_the_action(self):
+        await self.outcome("event 1\n", PANIC)
+
+    async def test_a_crash_kernel_changes_nothing(self):
+        async with Embedded("-action", "panic=pause") as vm:
+            await vm.up()
+            vm.console.type("event 2\n")
+            self.assertEqual(await vm.event("GUEST_CRASHLOADED"), {"action": "run"})
+            self.assertEqual(await vm.status(), RUNNING)
+            await vm.alive()
+
+    async def test_a_shutdown_by_the_panic_device_is_an_ordinary_one(self):
+        async with Embedded() as vm:
+            await vm.up()
+            vm.console.type("event 4\n")
+            await vm.event("GUEST_PVSHUTDOWN")
+            self.assertEqual(await vm.event("SHUTDOWN"), {"guest": True, "reason": "guest-shutdown"})
+            self.assertEqual(await vm.exit_status(), 0)
+
+    async def test_the_actions_may_be_changed_while_it_runs(self):
+        async with Embedded("-action", "panic=none") as vm:
+            await vm.up()
+            await vm.qmp("set-action")
+            await vm.qmp("set-action", panic="pause")
+            vm.console.type("event 1\n")
+            self.assertEqual(await vm.event("GUEST_PANICKED"), {"action": "pause"})
+            await vm.event("STOP")
+            await vm.qmp("system_reset")
+            self.assertEqual((vm.events(), await vm.status()), (["RESET"], "prelaunch"))
+
+
+class Watchdog(Causes):
+    async def test_it_has_the_outcome_of_the_action(self):
+        for action, events, end in WATCHDOG:
+            with self.subTest(action=action):
+                async with Embedded("-action", f"watchdog={action}") as vm:
+                    await vm.up()
+                    vm.console.type("watchdog 10\n")
+                    await vm.console.expect("armed")
+                    await vm.advance(9)
+                    self.assertEqual(vm.events(), [])
+                    await vm.advance(2)
+                    self.assertEqual(await vm.event("WATCHDOG"), {"action": action})
+                    await self.ends(vm, events, end)
+                    if end == BITTEN:
+                        await vm.qmp("cont")
+                        self.assertEqual(vm.events(), ["RESUME"])
+                    if not isinstance(end, int):
+                        await vm.up()
+                        await vm.alive()
+
+    async def test_its_action_may_be_changed_while_it_runs(self):
+        async with Embedded() as vm:
+            await vm.up()
+            await vm.qmp("watchdog-set-action", action="pause")
+            self.assertEqual(await vm.hmp("watchdog_action none"), "")
+            await vm.qmp("watchdog-set-action", action="pause")
+            vm.console.type("watchdog 1\n")
+            await vm.console.expect("armed")
+            await vm.advance(2)
+            self.assertEqual(await vm.event("WATCHDOG"), {"action": "pause"})
+            await vm.event("STOP")
+            self.assertEqual(await vm.status(), BITTEN)
+
+    async def test_it_stands_while_the_guest_sleeps_or_is_held(self):
+        async with Embedded("-action", "watchdog=pause") as vm:
+            await vm.up()
+            vm.console.type("watchdog 10\n")
+            await vm.console.expect("armed")
+            await vm.up()
+            await vm.qmp("stop")
+            await vm.advance(100)
+            await vm.qmp("cont")
+            self.assertEqual(vm.events(), ["STOP", "RESUME"])
+            await vm.fall_asleep()
+            await vm.advance(100)
+            await vm.qmp("system_wakeup")
+            self.assertEqual(vm.events(), ["WAKEUP"])
+            await vm.awake()
+            await vm.advance(9)
+            self.assertEqual(vm.events(), [])
+            await vm.advance(2)
+            await vm.event("WATCHDOG")
+            await vm.event("STOP")
+
+    async def test_debians_stock_driver_arms_it(self):
+        async with Debian("-action", "watchdog=pause") as vm:
+            await vm.up()
+            await vm.console.shell("load sunxi_wdt")
+            await vm.console.shell("[ -c /dev/watchdog ]")
+            # Fed every second of guest time, and left alone when its feeder is killed without the magic character.
+            await vm.console.shell("watchdog -T 16 -t 1 /dev/watchdog")
+            await vm.console.shell("kill -9 $(pidof watchdog)")
+            await vm.advance(17)
+            self.assertEqual(await vm.event("WATCHDOG"), {"action": "pause"})
+            await vm.event("STOP")
+            self.assertEqual(await vm.status(), BITTEN)
+
+
+class Ends(Causes):
+    async def test_the_finisher_ends_with_the_guests_status(self):
+        for status in (0, 7, 255):
+            with self.subTest(status=status):
+                async with Embedded() as vm:
+                    await vm.up()
+                    vm.console.type(f"fail {status}\n")
+                    self.assertEqual(await vm.event("SHUTDOWN"), {"guest": True, "reason": "guest-panic"})
+                    self.assertEqual(await vm.exit_status(), status)
+
+    async def test_a_failure_sticks_to_a_later_quit(self):
+        async with Embedded("-no-shutdown") as vm:
+            await vm.up()
+            vm.console.type("fail 7\n")
+            await vm.event("SHUTDOWN")
+            await vm.event("STOP")
+            await vm.qmp("quit")
+            self.assertEqual(await vm.exit_status(), 7)
+
+    async def test_no_reboot_ends_at_a_managers_reset_too(self):
+        async with Embedded("-action", "reboot=shutdown") as vm:
+            await vm.up()
+            await vm.qmp("system_reset")
+            self.assertEqual(await vm.event("SHUTDOWN"), {"guest": False, "reason": "host-qmp-system-reset"})
+            self.assertEqual(await vm.exit_status(), 0)
+
+    async def test_nmis_are_refused(self):
+        async with Embedded("-S") as vm:
+            await vm.refused("inject-nmi", "machine does not provide NMIs")
