@@ -14,7 +14,7 @@ use std::time::Duration;
 use backends::stream::StreamSource;
 use backends::{CharKind, CharSpec, FdSets, SocketAddress, SocketSpec};
 use clock::{GuestClock, ShiftedClock, TimerQueue};
-use engine::{Builder, Engine, EngineConfig};
+use engine::{Builder, Engine, EngineConfig, Port};
 use monitor::{
     ChardevInfo, Config, CpuModel, MonitorOptions, Monitors, Object, ObjectType, Objects, TestClock,
 };
@@ -52,6 +52,8 @@ fn objects() -> Objects {
 
 pub struct World {
     pub engine: Engine,
+    /// Where devices post.
+    pub port: Arc<Port>,
     pub scripts: Vec<Script>,
     pub timers: Arc<TimerQueue>,
     pub monitors: Monitors,
@@ -66,11 +68,15 @@ impl World {
     }
 
     pub fn with_actions(harts: u32, actions: Actions) -> Self {
+        Self::with_config(harts, runstate::Config { actions, ..runstate::Config::default() })
+    }
+
+    pub fn with_config(harts: u32, config: runstate::Config) -> Self {
         let host = Arc::new(ShiftedClock::system());
         let clock = Arc::new(GuestClock::new(Arc::clone(&host) as _));
         let timers = TimerQueue::new(Arc::clone(&clock), Arc::clone(&host) as _);
         let (machine, vcpus, scripts) = FakeMachine::new(harts, &clock, &timers);
-        let lifecycle = Lifecycle::new(runstate::Config { actions, ..runstate::Config::default() });
+        let lifecycle = Lifecycle::new(config);
         let config = EngineConfig {
             machine,
             vcpus,
@@ -80,7 +86,9 @@ impl World {
             counted: None,
             hart_nice: None,
         };
-        let engine = Builder::new().start(config).unwrap();
+        let builder = Builder::new();
+        let port = builder.port();
+        let engine = builder.start(config).unwrap();
         let chardev = ChardevInfo { label: "serial0".into(), filename: "null".into(), frontend_open: true };
         let chardevs = Arc::new(Mutex::new(vec![chardev]));
         let listed = Arc::clone(&chardevs);
@@ -102,7 +110,7 @@ impl World {
             fdsets: FdSets::default(),
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
         });
-        Self { engine, scripts, timers, monitors, folder: tempfile::tempdir().unwrap(), chardevs }
+        Self { engine, port, scripts, timers, monitors, folder: tempfile::tempdir().unwrap(), chardevs }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
