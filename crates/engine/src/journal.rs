@@ -45,6 +45,12 @@ impl Journal {
         self.records.iter()
     }
 
+    /// The record of that number, if there is one and it is kept.
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+        let oldest = self.records.front()?.sequence;
+        self.records.get(usize::try_from(sequence.checked_sub(oldest)?).ok()?)
+    }
+
     /// The records from number `from` up to number `until`, as many as a replay may have.
     pub(crate) fn replay(&self, from: u64, until: u64) -> Replay {
         // Numbers begin with 1.
@@ -109,6 +115,8 @@ mod tests {
         assert_eq!(replay.dropped, 50, "51 to 100 are gone");
         assert_eq!(replay.records[0].sequence, 101);
         assert_eq!(journal.replay(101, capacity + 100).dropped, 0);
+        assert!(journal.get(100).is_none() && journal.get(capacity + 101).is_none());
+        assert_eq!(journal.get(101).unwrap().sequence, 101);
     }
 
     #[test]

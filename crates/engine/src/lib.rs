@@ -348,9 +348,9 @@ impl Engine {
         self.inner.wakes.report(self.inner.vm.wake_sources())
     }
 
-    /// This moment, for [`Status::until`].
-    pub fn now(&self) -> Stamp {
-        self.inner.publisher.now()
+    /// This moment, for [`Status::until`] of the status with this sequence number; never later than the record after it.
+    pub fn now_after(&self, sequence: u64) -> Stamp {
+        self.inner.publisher.now_after(sequence)
     }
 
     /// The guest's clock, to look at.

@@ -31,22 +31,45 @@ pub trait Subscriber: Send + Sync {
 pub struct SubscriptionId(u64);
 
 /// The published status, how it came, and those who follow it.
+///
+/// Lock order: `followers`, then whatever a subscriber takes, then `book`. Nothing is called while `book` is locked, so it may
+/// be looked at from anywhere.
 pub(crate) struct Publisher {
     clocks: Clocks,
-    inner: Mutex<Inner>,
+    book: Mutex<Book>,
+    followers: Mutex<Followers>,
 }
 
-struct Inner {
+struct Book {
     status: Arc<Status>,
     journal: Journal,
     notes: Notes,
     /// How often each event was told, by its name.
     events: Vec<(&'static str, u64)>,
-    next: u64,
-    subscribers: Vec<(SubscriptionId, Arc<dyn Subscriber>)>,
 }
 
-impl Inner {
+#[derive(Default)]
+struct Followers {
+    next: u64,
+    all: Vec<(SubscriptionId, Arc<dyn Subscriber>)>,
+}
+
+impl Book {
+    /// Writes the next record, made at `at`.
+    fn write(&mut self, at: Stamp, situation: Situation, cause: Cause, event: Option<Event>) -> Arc<Record> {
+        let from = Arc::clone(&self.status.situation);
+        let to = if situation == *from { Arc::clone(&from) } else { Arc::new(situation) };
+        let notes = std::mem::take(&mut self.notes);
+        let record =
+            Arc::new(Record { sequence: self.status.sequence + 1, at, cause, event, from, to, notes });
+        self.status = Arc::new(self.status.after(&record));
+        self.journal.push(Arc::clone(&record));
+        if let Some(event) = event {
+            self.count(event.name());
+        }
+        record
+    }
+
     fn count(&mut self, name: &'static str) {
         match self.events.iter_mut().find(|(other, _)| *other == name) {
             Some((_, count)) => *count += 1,
@@ -69,23 +92,25 @@ impl Publisher {
             notes: Notes::default(),
         });
         let status = Arc::new(Status::first(&first));
-        let inner = Inner {
-            status,
-            journal: Journal::new(first),
-            notes: Notes::default(),
-            events: Vec::new(),
-            next: 0,
-            subscribers: Vec::new(),
-        };
-        Self { clocks, inner: Mutex::new(inner) }
+        let book = Book { status, journal: Journal::new(first), notes: Notes::default(), events: Vec::new() };
+        Self { clocks, book: Mutex::new(book), followers: Mutex::default() }
     }
 
     pub(crate) fn status(&self) -> Arc<Status> {
-        Arc::clone(&self.lock().status)
+        Arc::clone(&self.book().status)
     }
 
     pub(crate) fn now(&self) -> Stamp {
         self.clocks.now()
+    }
+
+    /// This moment, if record `sequence` is the last; else the moment of the record after it.
+    pub(crate) fn now_after(&self, sequence: u64) -> Stamp {
+        let book = self.book();
+        match book.journal.get(sequence.saturating_add(1)) {
+            Some(next) => next.at,
+            None => self.clocks.now(),
+        }
     }
 
     pub(crate) fn host_ns(&self) -> u64 {
@@ -93,7 +118,7 @@ impl Publisher {
     }
 
     pub(crate) fn event_counts(&self) -> Vec<(&'static str, u64)> {
-        self.lock().events.clone()
+        self.book().events.clone()
     }
 
     pub(crate) fn guest_clock(&self) -> &GuestClock {
@@ -101,83 +126,78 @@ impl Publisher {
     }
 
     pub(crate) fn replay(&self, from: u64, until: u64) -> Replay {
-        self.lock().journal.replay(from, until)
+        self.book().journal.replay(from, until)
     }
 
     /// Subscribes; the subscriber hears the present status before anything else, and before that the records from number
     /// `from` on, if wanted.
     pub(crate) fn subscribe(&self, subscriber: Arc<dyn Subscriber>, from: Option<u64>) -> SubscriptionId {
-        let mut inner = self.lock();
-        let id = SubscriptionId(inner.next);
-        inner.next += 1;
-        if let Some(from) = from {
-            for record in inner.journal.iter().filter(|record| record.sequence >= from) {
-                subscriber.publish(&inner.status, Some(record));
-            }
-        }
-        subscriber.publish(&inner.status, None);
-        inner.subscribers.push((id, subscriber));
+        let mut followers = self.followers();
+        let (status, records): (_, Vec<_>) = {
+            let book = self.book();
+            let wanted = |record: &&Arc<Record>| from.is_some_and(|from| record.sequence >= from);
+            (Arc::clone(&book.status), book.journal.iter().filter(wanted).cloned().collect())
+        };
+        records.iter().for_each(|record| subscriber.publish(&status, Some(record)));
+        subscriber.publish(&status, None);
+        let id = SubscriptionId(followers.next);
+        followers.next += 1;
+        followers.all.push((id, subscriber));
         id
     }
 
     pub(crate) fn unsubscribe(&self, id: SubscriptionId) {
-        self.lock().subscribers.retain(|(other, _)| *other != id);
+        self.followers().all.retain(|(other, _)| *other != id);
     }
 
     /// The next record: `life` is what is published from now on, and `event`, if any, is told.
     pub(crate) fn publish(&self, life: &Lifecycle, cause: &Cause, event: Option<Event>) {
-        let situation = Situation::from(life);
-        let at = self.clocks.now();
-        let mut inner = self.lock();
-        let from = Arc::clone(&inner.status.situation);
-        let to = if situation == *from { Arc::clone(&from) } else { Arc::new(situation) };
-        let notes = std::mem::take(&mut inner.notes);
-        let sequence = inner.status.sequence.saturating_add(1);
-        let record = Arc::new(Record { sequence, at, cause: cause.clone(), event, from, to, notes });
-        match inner.status.fold(&record) {
-            Ok(status) => inner.status = Arc::new(status),
-            // Past the last number, in 500 million years.
-            Err(gap) => return tracing::error!(%gap, "the machine's journal has ended"),
-        }
-        if let Some(event) = event {
-            inner.count(event.name());
-        }
-        inner.journal.push(Arc::clone(&record));
-        for (_, subscriber) in &inner.subscribers {
-            subscriber.publish(&inner.status, Some(&record));
+        let followers = self.followers();
+        let (status, record) = {
+            let mut book = self.book();
+            // Read under the lock, so that who looked before has seen no later moment than the record's.
+            let record = book.write(self.clocks.now(), life.into(), cause.clone(), event);
+            (Arc::clone(&book.status), record)
+        };
+        for (_, subscriber) in &followers.all {
+            subscriber.publish(&status, Some(&record));
         }
     }
 
     /// The guest is woken by `source`; told with the next record.
     pub(crate) fn note_wake(&self, source: WakeSource) {
-        self.lock().notes.woken = Some(source);
+        self.book().notes.woken = Some(source);
     }
 
     /// A wake by `source` was refused; told with the next record.
     pub(crate) fn note_refused(&self, source: WakeSource, fate: WakeFate) {
-        self.lock().notes.refused = Some((source, fate));
+        self.book().notes.refused = Some((source, fate));
     }
 
     /// A flush of the disks has ended; told with the next record, if it is news. Returns whether it is.
     pub(crate) fn note_flush(&self, result: Result<(), Arc<str>>) -> bool {
-        let mut inner = self.lock();
-        let news = result.is_err() || inner.status.flush_error.is_some();
+        let mut book = self.book();
+        let news = result.is_err() || book.status.flush_error.is_some();
         if news {
-            inner.notes.flushed = Some(result);
+            book.notes.flushed = Some(result);
         }
         news
     }
 
     /// What failed, for the BLOCK_IO_ERROR that is the next record.
     pub(crate) fn note_io_error(&self, error: Option<Arc<IoError>>) {
-        self.lock().notes.io_error = error;
+        self.book().notes.io_error = error;
     }
 
     pub(crate) fn anyone_behind(&self) -> bool {
-        self.lock().subscribers.iter().any(|(_, subscriber)| subscriber.is_behind())
+        self.followers().all.iter().any(|(_, subscriber)| subscriber.is_behind())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

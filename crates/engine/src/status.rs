@@ -140,6 +140,11 @@ impl Status {
         if self.sequence.checked_add(1) != Some(record.sequence) {
             return Err(Gap { last: self.sequence, found: record.sequence });
         }
+        Ok(self.after(record))
+    }
+
+    /// The same for a record that is known to be the next.
+    pub(crate) fn after(&self, record: &Record) -> Self {
         let mut next = self.until(record.at);
         let at = record.at;
         if record.to.state != self.state {
@@ -166,7 +171,7 @@ impl Status {
         }
         next.situation = Arc::clone(&record.to);
         next.sequence = record.sequence;
-        Ok(next)
+        next
     }
 
     /// The same with the time spent until `now`.

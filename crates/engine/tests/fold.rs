@@ -231,7 +231,7 @@ fn a_hold_says_since_when_and_because_of_whom() {
     assert_eq!((disk.cause.origin, disk.cause.by.to_string().as_str()), (Origin::Device, "device4"));
     // Guest time stood meanwhile.
     assert_eq!(disk.since.guest_ns, manager.since.guest_ns);
-    assert_eq!(world.engine.now().guest_ns, manager.since.guest_ns);
+    assert_eq!(world.engine.now_after(status.sequence).guest_ns, manager.since.guest_ns);
 }
 
 #[test]

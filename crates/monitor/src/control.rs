@@ -11,7 +11,7 @@ use qmp::{Input, Limits, Session, wire};
 use rustix::event::PollFlags;
 
 use crate::client::Client;
-use crate::commands::{Env, Qmp};
+use crate::commands::{Env, Looks, Qmp};
 use crate::context::Context;
 use crate::events;
 use crate::lane::{Job, Lane};
@@ -206,21 +206,27 @@ impl Conversation<'_> {
 
     /// Runs a command and gives its reply; `status` is what the client knows of the machine, if anything yet.
     fn answer(&self, status: Option<Arc<Status>>, call: &Call) -> String {
+        self.look_and_answer(status, call, &Looks::default())
+    }
+
+    fn look_and_answer(&self, status: Option<Arc<Status>>, call: &Call, looks: &Looks) -> String {
         let Self { context, client, .. } = self;
         let status = &status.unwrap_or_else(|| context.engine().status());
-        call.reply(&(call.command.run)(&Env { context, status, client }, &call.args))
+        call.reply(&(call.command.run)(&Env { context, status, client, looks }, &call.args))
     }
 
     /// Answers a query with the status that goes with its place in the queue.
     fn answer_query(&self, call: &Call) {
+        let looks = Looks::default();
         for _ in 0..TRIES {
             let (status, version) = self.outbox.status();
-            let line = self.answer(status, call);
+            let line = self.look_and_answer(status, call, &looks);
             if self.outbox.reply_at(version, &line, self.client.wants_lifecycle()) {
                 return;
             }
         }
-        self.outbox.reply_now(|status| (self.answer(status, call), self.client.wants_lifecycle()));
+        self.outbox
+            .reply_now(|status| (self.look_and_answer(status, call, &looks), self.client.wants_lifecycle()));
     }
 }
 

@@ -228,6 +228,9 @@ impl Folder {
     }
 
     fn fold(&mut self, record: &Value) {
+        if let Some(event) = record["event"].as_str() {
+            self.told.push(event.to_owned());
+        }
         let life = &mut self.life;
         if life.is_null() {
             return;
@@ -272,11 +275,8 @@ impl Folder {
             life["wakes"] = json!(life["wakes"].as_u64().unwrap() + 1);
             life["last-wake"] = json!({"source": source, "time": time});
         }
-        if let Some(event) = record["event"].as_str() {
-            self.told.push(event.to_owned());
-            if event == "RESET" {
-                life["last-reset"] = json!({"cause": record["cause"], "time": time});
-            }
+        if record["event"] == "RESET" {
+            life["last-reset"] = json!({"cause": record["cause"], "time": time});
         }
         life["sequence"] = record["sequence"].clone();
         life["time"] = time.clone();

@@ -13,7 +13,7 @@ pub(super) static COMMANDS: &[Command] = &[
         /// and what there is to come. The answer agrees with the events that this connection has been sent: it is what
         /// folding the records of X_LIFECYCLE gives, guest clock and wake sources aside.
         "x-query-lifecycle" [] -> XLifecycle = |env: &Env<'_>, _: &Args| {
-            Ok(XLifecycle::new(env.engine(), env.status))
+            Ok(XLifecycle::new(env))
         }
     }
     .lifecycle_query(always)
@@ -48,7 +48,7 @@ fn query_events(env: &Env<'_>, args: &Args) -> Result<XLifecycleRecords, qmp::Qm
 }
 
 fn info_lifecycle(screen: &mut Screen<'_>, _: &[&str]) -> Result<(), HmpError> {
-    let life = XLifecycle::new(screen.env.engine(), screen.env.status);
+    let life = XLifecycle::new(screen.env);
     for line in describe(&life) {
         screen.print(&line);
     }

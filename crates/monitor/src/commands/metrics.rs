@@ -54,7 +54,7 @@ fn seconds(ns: u64) -> String {
 }
 
 fn text(env: &Env<'_>) -> String {
-    let life = XLifecycle::new(env.engine(), env.status);
+    let life = XLifecycle::new(env);
     let mut page = Page::default();
     states(&mut page, &life);
     latencies(&mut page, env);

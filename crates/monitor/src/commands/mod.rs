@@ -41,9 +41,10 @@ pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, Command
 pub use machine::MachineInfo;
 pub use objects::{Object, ObjectType, Objects};
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
-use engine::{By, Engine, ManageError, Status};
+use engine::{By, Engine, ManageError, Status, WakeReport};
 use qmp::schema::CommandDef;
 use qmp::{Args, CommandSet, QmpError};
 use runstate::ManagementRequest;
@@ -104,6 +105,15 @@ pub(crate) struct Env<'a> {
     pub(crate) status: &'a Status,
     /// The connection that asks.
     pub(crate) client: &'a Client,
+    /// What was looked at for this command: see [`Env::wakes`].
+    pub(crate) looks: &'a Looks,
+}
+
+/// What a command has looked at beside the status. A query that is run again looks once: the last time it runs under the lock
+/// of the connection's output, where no device may be asked.
+#[derive(Default)]
+pub(crate) struct Looks {
+    wakes: OnceCell<WakeReport>,
 }
 
 impl Env<'_> {
@@ -123,6 +133,11 @@ impl Env<'_> {
     /// The same, for those who tell a refusal in their own way.
     pub(crate) fn ask(&self, request: ManagementRequest) -> Result<(), ManageError> {
         self.engine().manage_by(self.by(), request)
+    }
+
+    /// All about wakes, as of the first look.
+    pub(crate) fn wakes(&self) -> &WakeReport {
+        self.looks.wakes.get_or_init(|| self.engine().wakes())
     }
 
     /// Who asks, for the machine's records.

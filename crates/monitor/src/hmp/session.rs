@@ -10,7 +10,7 @@ use super::complete::{Completion, complete};
 use super::editor::{Action, Editor};
 use super::run_line;
 use crate::client::Client;
-use crate::commands::Env;
+use crate::commands::{Env, Looks};
 use crate::context::Context;
 use crate::control::read;
 use crate::outbox::Outbox;
@@ -160,7 +160,7 @@ impl Terminal {
 
     fn line(&self, context: &Context, client: &Client, history: &[String], line: &str) {
         let status = context.engine().status();
-        let env = Env { context, status: &status, client };
+        let env = Env { context, status: &status, client, looks: &Looks::default() };
         let mut text = run_line(&env, 0, history, line);
         text.push_str(PROMPT);
         self.outbox.reply(&text, false);

@@ -5,10 +5,10 @@
 
 mod types;
 
-use engine::{Cause, Engine, Held, Last, Record, Situation, Stamp, Status, WakeInfo};
+use engine::{Cause, Held, Last, Record, Situation, Stamp, WakeInfo};
 use qmp::schema::QapiEnum;
 
-use crate::commands::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+use crate::commands::{Env, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::events::ShutdownCause;
 pub(crate) use types::*;
 
@@ -161,8 +161,9 @@ impl From<&WakeInfo> for XWakeSource {
 
 impl XLifecycle {
     /// What `status` says at this moment, with what can only be looked at.
-    pub(crate) fn new(engine: &Engine, status: &Status) -> Self {
-        let now = engine.now();
+    pub(crate) fn new(env: &Env<'_>) -> Self {
+        let (engine, status) = (env.engine(), env.status);
+        let now = engine.now_after(status.sequence);
         let (clock, times) = (engine.guest_clock(), engine.guest_clock().save());
         let status = &status.until(now);
         let XSituation {
@@ -234,7 +235,7 @@ impl XLifecycle {
                 guest_ns: times.guest_ns,
                 awake_ns: times.awake_ns,
             },
-            wake_sources: engine.wakes().sources.iter().map(XWakeSource::from).collect(),
+            wake_sources: env.wakes().sources.iter().map(XWakeSource::from).collect(),
         }
     }
 }
