@@ -24,6 +24,7 @@ mod table;
 pub use error::CliError;
 pub use finish::MAX_CPUS;
 pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, PortOption, RngSource, VirtioKind};
+pub use session::gdb_place;
 
 use table::{Argument, OptionDef};
 

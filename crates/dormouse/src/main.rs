@@ -15,6 +15,7 @@ mod host;
 mod objects;
 mod run;
 mod setup;
+mod stub;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use crate::consoles::Consoles;
 use crate::host;
 use crate::objects;
 use crate::setup::{self, Clocks, NoMachine};
+use crate::stub::Stub;
 
 /// How long the end of the process waits for clients that do not read.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -69,6 +70,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let engine = build(options, clocks, &consoles, &mut channels)?;
     // Set once: there is one machine.
     let _ = running.set(engine.clone());
+    let stub = Stub::new(engine.clone(), options);
+    let gdbserver = Arc::clone(&stub);
     let monitors = Monitors::new(Config {
         engine: engine.clone(),
         program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -81,9 +84,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         memory: options.memory,
         chardevs: Box::new(consoles.chardevs()),
         fdsets: consoles.fdsets(),
+        gdbserver: Box::new(move |device| gdbserver.command(device)),
         test_clock,
     });
     channels.tell(monitors.announcer());
+    stub.connect(monitors.clone());
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     if !options.start_stopped {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
@@ -91,10 +96,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         let _ = engine.manage_by(By::Client("command line".into()), ManagementRequest::Cont);
     }
     consoles.serve(&monitors)?;
+    stub.start(options)?;
     if let Some(daemon) = daemon {
         daemon.ready().map_err(|source| HostError { what: "-daemonize", source })?;
     }
     let status = engine.wait();
+    stub.end(status, FAREWELL);
     monitors.shutdown(FAREWELL);
     consoles.flush(FAREWELL);
     drop(pidfile);

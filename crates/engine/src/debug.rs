@@ -73,7 +73,10 @@ pub enum DebugError {
 /// The machine thread's part.
 #[derive(Default)]
 pub(crate) struct DebugState {
+    /// There is a debugger, or one is on its way out.
     attached: bool,
+    /// It is told what harts meet.
+    listens: bool,
     stop: Option<DebugStop>,
     /// The hart that is to stop after one instruction.
     armed: Option<u32>,
@@ -89,8 +92,13 @@ impl Engine {
     /// Becomes the machine's debugger and stops it, which may be refused: then the machine goes on, watched. `None`:
     /// there is a debugger already, or the machine has ended.
     pub fn debug(&self) -> Option<(Debugger, Result<(), Refusal>)> {
-        let taken = self.on_machine(|machine| std::mem::replace(&mut machine.debug.attached, true))?;
-        if taken {
+        let free = self.on_machine(|machine| {
+            let free = !machine.debug.attached;
+            machine.debug.attached = true;
+            machine.debug.listens |= free;
+            free
+        })?;
+        if !free {
             return None;
         }
         let debugger = Debugger { engine: self.clone(), attached: true };
@@ -138,8 +146,8 @@ impl Debugger {
     /// Ends debugging: points go, and the machine goes on. A refusal to do so ends it all the same.
     pub fn detach(mut self) -> Result<(), ManageError> {
         self.attached = false;
-        // Its points go first, or they would stop the machine once more.
-        self.set_points(Vec::new()).map_err(|_| ManageError::Ended)?;
+        // First of all, or what a hart has met already would stop the machine once more.
+        self.engine.on_machine(MachineThread::stop_listening).ok_or(ManageError::Ended)?;
         let detached = self.engine.manage_by(By::Debugger, ManagementRequest::DebugDetach);
         self.forget(detached.is_err());
         detached
@@ -151,7 +159,7 @@ impl Debugger {
             // Refused only if the machine ends, and then there is no hold to lift.
             let _ = self.engine.manage_by(By::Debugger, ManagementRequest::DebugLost);
         }
-        let _ = self.engine.on_machine(MachineThread::forget_debugger);
+        let _ = self.engine.on_machine(|machine| machine.debug.attached = false);
     }
 
     /// How the machine is.
@@ -216,7 +224,7 @@ impl Debugger {
 impl Drop for Debugger {
     fn drop(&mut self) {
         if self.attached {
-            let _ = self.set_points(Vec::new());
+            let _ = self.engine.on_machine(MachineThread::stop_listening);
             self.forget(true);
         }
     }
@@ -256,8 +264,9 @@ impl MachineThread {
         self.debug.stop = None;
     }
 
-    fn forget_debugger(&mut self) {
-        self.debug.attached = false;
+    /// Nobody is told any more what harts meet.
+    fn stop_listening(&mut self) {
+        self.debug.listens = false;
         self.debug.stop = None;
         self.set_points(Arc::new([]));
     }
@@ -276,7 +285,7 @@ impl MachineThread {
             return;
         };
         let hit = hart.slot().hit.take();
-        let news = self.debug.attached && !self.lifecycle.holds().has(Owner::Debugger);
+        let news = self.debug.listens && !self.lifecycle.holds().has(Owner::Debugger);
         if let (true, Some(hit)) = (news, hit) {
             match self.apply(GuestRequest::DebugStop.at(epoch)) {
                 Ok(false) => {

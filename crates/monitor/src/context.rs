@@ -42,6 +42,8 @@ pub struct Config {
     pub chardevs: Box<dyn Fn() -> Vec<ChardevInfo> + Send + Sync>,
     /// The descriptor sets that paths `/dev/fdset/N` name.
     pub fdsets: FdSets,
+    /// What the human monitor's `gdbserver` does with its word.
+    pub gdbserver: Box<dyn Fn(&str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + Sync>,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
 }

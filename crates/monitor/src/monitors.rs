@@ -14,14 +14,15 @@ use qmp::CommandSet;
 
 use crate::access::{AllowList, MonitorOptions};
 use crate::client::Client;
-use crate::commands::Qmp;
+use crate::commands::{Env, Qmp};
 use crate::context::{Config, Context};
 use crate::control;
 use crate::events;
-use crate::hmp::{Focus, Terminal};
+use crate::hmp::{self, Focus, Terminal};
 use crate::outbox::Outbox;
 
-/// The monitors of a machine.
+/// The monitors of a machine. Clones are the same monitors.
+#[derive(Clone)]
 pub struct Monitors {
     shared: Arc<Shared>,
 }
@@ -143,6 +144,15 @@ impl Monitors {
             });
         })?;
         Ok(())
+    }
+
+    /// Runs a line of the human monitor, for somebody who has no connection of his own, and gives what it prints.
+    #[must_use]
+    pub fn run_line(&self, line: &str) -> String {
+        let context = &self.shared.context;
+        let status = context.engine().status();
+        let client = Client::new(Arc::clone(&context.commands), None, "gdb".into());
+        hmp::run_line(&Env { context, status: &status, client: &client }, 0, &[], line)
     }
 
     /// Ends all monitors: no further client and no further command; commands under way are answered; what waits is sent, at

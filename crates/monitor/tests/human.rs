@@ -62,6 +62,18 @@ fn a_transcript() {
 }
 
 #[test]
+fn the_gdb_stub_is_started_and_stopped() {
+    session(&[
+        ("gdbserver\n", "gdbserver\r\nWaiting for gdb connection on device 'tcp::1234'\r\n(qemu) "),
+        ("gdbserver none\n", "gdbserver none\r\nDisabled gdbserver\r\n(qemu) "),
+        (
+            "gdbserver tcp:no\n",
+            "gdbserver tcp:no\r\nCould not open gdbserver on device 'tcp:no': no such place\r\n(qemu) ",
+        ),
+    ]);
+}
+
+#[test]
 fn editing_and_history() {
     session(&[
         // C-a, typing in front, C-e, C-w.

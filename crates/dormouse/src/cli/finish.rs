@@ -58,6 +58,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         nodefaults: builder.nodefaults,
         serials,
         monitors: builder.monitors,
+        gdb: builder.gdb,
         chardevs: builder.chardevs,
         inherited: builder.inherited,
         rtc: builder.rtc,
@@ -150,7 +151,7 @@ fn serials(builder: &mut Builder) -> Result<Vec<CharSpec>, SetupError> {
         return if builder.nographic { Err(SetupError::NographicDaemonized) } else { Ok(vec![]) };
     }
     let used = |spec: &CharSpec| matches!(spec.kind, CharKind::Stdio { .. });
-    let taken = builder.monitors.iter().any(|monitor| used(&monitor.on))
+    let taken = builder.monitors.iter().map(|monitor| &monitor.on).chain(&builder.gdb).any(used)
         || builder.chardevs.iter().any(|(_, spec)| used(spec));
     Ok(match (taken, builder.monitor_given) {
         (true, _) => vec![CharSpec::plain(CharKind::Null)],
@@ -183,7 +184,8 @@ fn check_monitors(builder: &Builder) -> Result<(), SetupError> {
 fn check_consoles(builder: &Builder, serials: &[CharSpec]) -> Result<(), SetupError> {
     let mut used = BTreeSet::new();
     let mut stdio = 0;
-    for spec in serials.iter().chain(builder.monitors.iter().map(|monitor| &monitor.on)) {
+    let monitors = builder.monitors.iter().map(|monitor| &monitor.on);
+    for spec in serials.iter().chain(monitors).chain(&builder.gdb) {
         match &spec.kind {
             CharKind::Stdio { .. } => stdio += 1,
             CharKind::Ref(id) => {

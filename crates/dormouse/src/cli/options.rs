@@ -44,6 +44,8 @@ pub struct Options {
     pub serials: Vec<CharSpec>,
     /// The monitors of their own, in order. [`backends::CharKind::Ref`] means one of `chardevs`.
     pub monitors: Vec<Monitor>,
+    /// Where gdb finds the machine (`-gdb`, `-s`).
+    pub gdb: Option<CharSpec>,
     /// Character devices by id, in order.
     pub chardevs: Vec<(String, CharSpec)>,
     /// Descriptors to put into sets.
@@ -298,6 +300,7 @@ pub(super) struct Builder {
     pub(super) nodefaults: bool,
     pub(super) serials: Vec<CharSpec>,
     pub(super) monitors: Vec<Monitor>,
+    pub(super) gdb: Option<CharSpec>,
     /// `-monitor` or `-mon` was given, if only to say `none`.
     pub(super) monitor_given: bool,
     pub(super) chardevs: Vec<(String, CharSpec)>,

@@ -3,7 +3,7 @@
 use super::error::ValueError;
 use super::options::{Builder, InheritedFd, Monitor, MonitorKind};
 use backends::keyval::{KeyValError, KeyVals, number};
-use backends::{CharKind, CharSpec};
+use backends::{CharKind, CharSpec, SocketAddress, SpecError};
 use monitor::AllowList;
 use runstate::ActionChange;
 use std::str::FromStr;
@@ -64,6 +64,26 @@ fn parse_action<T: FromStr>(key: &str, value: &str) -> Result<T, KeyValError> {
 pub(super) fn watchdog_action(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
     builder.actions.watchdog = Some(parse_action("watchdog", value)?);
     Ok(())
+}
+
+/// `-gdb`. The last one counts.
+pub(super) fn gdb(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
+    builder.gdb = gdb_place(value)?;
+    Ok(())
+}
+
+/// Where a gdb stub listens; nowhere for `none`. As in QEMU it is a server that waits for nobody if the place is a port, and
+/// what was asked for elsewhere.
+pub fn gdb_place(value: &str) -> Result<Option<CharSpec>, SpecError> {
+    let mut spec = CharSpec::parse_short(value)?;
+    match &mut spec.kind {
+        CharKind::None => return Ok(None),
+        CharKind::Socket(socket) if matches!(socket.address, SocketAddress::Tcp { .. }) => {
+            (socket.server, socket.wait) = (true, false);
+        }
+        _ => {}
+    }
+    Ok(Some(spec))
 }
 
 /// `-serial`.

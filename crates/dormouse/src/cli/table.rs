@@ -77,6 +77,8 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     flag("S", "wait for 'cont' before the guest runs", |b, _| { b.start_stopped = true; Ok(()) }),
     flag("no-reboot", "a reboot shuts down", |b, _| { b.actions.reboot = Some(RebootAction::Shutdown); Ok(()) }),
     flag("no-shutdown", "stay when the guest has shut down", |b, _| { b.actions.shutdown = Some(ShutdownAction::Pause); Ok(()) }),
+    value("gdb", "WHERE", "a gdb stub: tcp::PORT, unix:PATH,server=on, stdio, chardev:ID, none", session::gdb),
+    flag("s", "the same as -gdb tcp::1234", |b, _| session::gdb(b, "tcp::1234")),
     value("action", "EVENT=ACTION[,...]", "what to do on reboot, shutdown, panic, watchdog", session::action),
     value("watchdog-action", "ACTION", "the same as -action watchdog=ACTION", session::watchdog_action),
     // Consoles.
@@ -122,8 +124,6 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     later("netdev", Some("LIST"), "a network backend"),
     later("fsdev", Some("LIST"), "a shared directory"),
     later("virtfs", Some("LIST"), "a shared directory"),
-    later("gdb", Some("WHERE"), "a gdb stub"),
-    later("s", None, "a gdb stub on port 1234"),
     later("trace", Some("LIST"), "trace events"),
     later("global", Some("LIST"), "a default of a property"),
     later("set", Some("LIST"), "an argument of an item"),

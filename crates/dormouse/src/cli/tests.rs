@@ -325,10 +325,27 @@ fn ports_of_consoles() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for line in ["-incoming defer", "-loadvm a", "-gdb tcp::1", "-drive file=a", "-blockdev {}", "-s"] {
+    for line in ["-incoming defer", "-loadvm a", "-drive file=a", "-blockdev {}"] {
         assert_eq!(error(line), format!("{line}: not supported by this program yet"));
     }
     assert_eq!(error("-display gtk"), "-display gtk: 'gtk' is not supported by this program yet");
+}
+
+#[test]
+fn gdb_has_a_place() {
+    let tcp = |port| {
+        let address = SocketAddress::Tcp { host: String::new(), port };
+        CharSpec::plain(CharKind::Socket(SocketSpec { address, server: true, wait: false, reconnect: None }))
+    };
+    assert_eq!(run("").gdb, None);
+    assert_eq!(run("-s").gdb, Some(tcp(1234)));
+    assert_eq!(run("-gdb tcp::1,server=on,wait=on").gdb, Some(tcp(1)), "a port never waits");
+    assert_eq!(run("-s -gdb none").gdb, None, "the last one counts");
+    let unix = run("-gdb unix:/tmp/g,server=on,wait=off").gdb.unwrap();
+    assert!(matches!(unix.kind, CharKind::Socket(SocketSpec { server: true, wait: false, .. })));
+    assert_eq!(error("-gdb chardev:no"), "chardev \"no\" not found");
+    assert_eq!(error("-gdb tcp:1234x"), "-gdb tcp:1234x: '1234x' is not an address of the form HOST:PORT");
+    assert_eq!(error("-gdb stdio -serial stdio"), "cannot use stdio by multiple character devices");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod control;
 mod cpu_models;
 mod cpus;
 mod fds;
+mod gdb;
 mod human;
 mod identity;
 mod introspection;
@@ -73,6 +74,7 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Descriptors", fds::COMMANDS),
     ("Connections that hang", yank::COMMANDS),
     ("The human monitor", human::COMMANDS),
+    ("Debugging", gdb::COMMANDS),
     ("Tests", test_clock::COMMANDS),
 ];
 
