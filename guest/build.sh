@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the embedded guest with Debian's cross compiler, the same bytes every time.
-# usage: build.sh [OUT]      OUT defaults to dormouse-guest.bin beside this script
+# usage: build.sh [OUT [ELF]]      OUT defaults to dormouse-guest.bin beside this script; ELF, with symbols, is for gdb
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/dormouse-guest.bin}
@@ -18,3 +18,4 @@ cp "$here"/head.S "$here"/guest.c "$here"/guest.ld "$work"/
   "${cross}objcopy" -O binary guest.elf guest.bin
 )
 install -m 644 "$work/guest.bin" "$out"
+if [ -n "${2:-}" ]; then install -m 644 "$work/guest.elf" "$2"; fi

@@ -16,10 +16,11 @@ use crate::tally::Tally;
 const QEMU_QMP: (&str, &str) = ("qemu.qmp", "0.0.6");
 
 /// Programs that some tests need, and what is not tested without them.
-const TOOLS: [(&str, &str); 3] = [
+const TOOLS: [(&str, &str); 4] = [
     (RISCV_GCC, "programs compiled for the hart"),
     ("qemu-system-riscv64", "the comparison of the hart with QEMU"),
     ("dtc", "the device tree as its compiler sees it"),
+    ("gdb-multiarch", "the gdb stub with gdb's own client"),
 ];
 
 /// Firmware that some tests run, and what is not tested without it.

@@ -25,7 +25,7 @@ const FLOAT_NAMES: [&str; 32] = [
 ];
 
 /// Control and status registers that gdb shows, by address.
-const CSRS: [(u16, &str); 49] = [
+const CSRS: [(u16, &str); 50] = [
     (0x100, "sstatus"),
     (0x104, "sie"),
     (0x105, "stvec"),
@@ -75,6 +75,7 @@ const CSRS: [(u16, &str); 49] = [
     (0xc00, "cycle"),
     (0xc01, "time"),
     (0xc02, "instret"),
+    (0xf14, "mhartid"),
 ];
 
 /// The register with gdb's number `number`.
