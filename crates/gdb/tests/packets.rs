@@ -395,7 +395,7 @@ fn an_end_without_a_client_that_waits_says_nothing() {
     let mut gdb = rig.attach();
     rig.ask(ManagementRequest::Quit { cause: ShutdownCause::HostQmpQuit });
     assert_eq!(gdb.ask("p20"), "E16");
-    assert_eq!(gdb.ask("c").starts_with('O'), true);
+    assert!(gdb.ask("c").starts_with('O'));
 }
 
 /// Bodies that look like packets.

@@ -1,5 +1,6 @@
 //! What commands need to know of the program, the same for every monitor.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,9 @@ use crate::lines::Lines;
 const QEMU: VersionTriple = VersionTriple { major: 10, minor: 0, micro: 2 };
 /// What `query-uuid` answers when none was given.
 const NO_UUID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Has the gdb stub listen at a place, or nowhere for `none`; the error is for people.
+pub type GdbServer = Box<dyn Fn(&str) -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// What the program tells its monitors.
 pub struct Config {
@@ -43,7 +47,7 @@ pub struct Config {
     /// The descriptor sets that paths `/dev/fdset/N` name.
     pub fdsets: FdSets,
     /// What the human monitor's `gdbserver` does with its word.
-    pub gdbserver: Box<dyn Fn(&str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + Sync>,
+    pub gdbserver: GdbServer,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
 }

@@ -45,6 +45,6 @@ pub use commands::{
     ChardevInfo, CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType, CpuModel,
     MachineInfo, Object, ObjectType, Objects,
 };
-pub use context::{Config, TestClock};
+pub use context::{Config, GdbServer, TestClock};
 pub use monitors::{AddError, Announcer, MOST_MONITORS, Monitors};
 pub use outbox::{BEHIND_BOUND, CLOSE_BOUND, READ_BOUND};

@@ -14,7 +14,7 @@ use qmp::CommandSet;
 
 use crate::access::{AllowList, MonitorOptions};
 use crate::client::Client;
-use crate::commands::{Env, Qmp};
+use crate::commands::{Env, Looks, Qmp};
 use crate::context::{Config, Context};
 use crate::control;
 use crate::events;
@@ -152,7 +152,12 @@ impl Monitors {
         let context = &self.shared.context;
         let status = context.engine().status();
         let client = Client::new(Arc::clone(&context.commands), None, "gdb".into());
-        hmp::run_line(&Env { context, status: &status, client: &client }, 0, &[], line)
+        hmp::run_line(
+            &Env { context, status: &status, client: &client, looks: &Looks::default() },
+            0,
+            &[],
+            line,
+        )
     }
 
     /// Ends all monitors: no further client and no further command; commands under way are answered; what waits is sent, at

@@ -229,7 +229,9 @@ impl Client {
                 byte => body.push(byte),
             }
         }
-        (self.byte(), self.byte());
+        // The checksum.
+        self.byte();
+        self.byte();
         String::from_utf8(body).unwrap()
     }
 
