@@ -16,6 +16,7 @@ mod objects;
 mod run;
 mod setup;
 mod stub;
+mod timeline;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -29,7 +30,11 @@ const PROGRAM: &str = "dormouse";
 const CONTROL_SLICE: Duration = Duration::from_micros(100);
 
 fn main() -> ExitCode {
-    let options = match cli::parse(std::env::args_os().skip(1)) {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.next_if(|first| first == timeline::NAME).is_some() {
+        return timeline::run(arguments).unwrap_or_else(|error| complain(&error));
+    }
+    let options = match cli::parse(arguments) {
         Ok(cli::Command::Run(options)) => options,
         Ok(cli::Command::Print(text)) => {
             // Whoever closed the other end does not want the text.

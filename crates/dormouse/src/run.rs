@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::{Builder, By, Engine};
-use monitor::{Config, Monitors, TestClock};
+use monitor::{Config, EventLog, Monitors, TestClock};
 use runstate::ManagementRequest;
 use sys::SignalFd;
 use vmcore::Machine;
@@ -89,6 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     });
     channels.tell(monitors.announcer());
     stub.connect(monitors.clone());
+    let event_log = begin_event_log(options, &engine)?;
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     if !options.start_stopped {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
@@ -103,6 +104,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let status = engine.wait();
     stub.end(status, FAREWELL);
     monitors.shutdown(FAREWELL);
+    if let Some(log) = event_log {
+        log.finish(FAREWELL);
+    }
     consoles.flush(FAREWELL);
     drop(pidfile);
     backends::clean_up();
@@ -127,6 +131,18 @@ fn build(
     consoles.attach_serial(&uart);
     channels.attach();
     Ok(engine)
+}
+
+/// Before the machine starts, so that the log has its whole life.
+fn begin_event_log(options: &Options, engine: &Engine) -> Result<Option<EventLog>, WriteError> {
+    let begin = |path: &PathBuf| {
+        EventLog::begin(engine, path).map_err(|source| WriteError {
+            what: "the event log",
+            path: path.clone(),
+            source,
+        })
+    };
+    options.event_log.as_ref().map(begin).transpose()
 }
 
 fn dump_device_tree(options: &Options, path: &Path) -> Result<ExitCode, Box<dyn Error>> {

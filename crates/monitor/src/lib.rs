@@ -32,6 +32,7 @@ mod client;
 mod commands;
 mod context;
 mod control;
+mod event_log;
 mod events;
 mod hmp;
 mod lane;
@@ -46,5 +47,6 @@ pub use commands::{
     MachineInfo, Object, ObjectType, Objects,
 };
 pub use context::{Config, GdbServer, TestClock};
+pub use event_log::EventLog;
 pub use monitors::{AddError, Announcer, MOST_MONITORS, Monitors};
 pub use outbox::{BEHIND_BOUND, CLOSE_BOUND, READ_BOUND};

@@ -396,3 +396,31 @@ fn a_stop_says_who_gave_it() {
     assert_eq!(stop["cause"]["request"], "stop");
     assert_eq!(stop["cause"]["by"], "a", "the name of its monitor");
 }
+
+#[test]
+fn the_event_log_has_the_whole_life_as_a_monitor_hears_it() {
+    let world = World::new(1);
+    let path = world.path("log");
+    let log = monitor::EventLog::begin(&world.engine, &path).unwrap();
+    let mut client = world.client("a");
+    ask(&mut client, "x-lifecycle-events", &json!({"enable": true}));
+    client.send("{\"execute\": \"cont\"}{\"execute\": \"stop\"}");
+    let mut heard = Vec::new();
+    let mut replies = 0;
+    while replies < 2 {
+        let line = client.raw();
+        match serde_json::from_str::<Value>(&line).unwrap()["event"].as_str() {
+            Some("X_LIFECYCLE") => heard.push(line),
+            Some(_) => {}
+            None => replies += 1,
+        }
+    }
+    log.finish(common::PATIENCE);
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    // What was there before the client came, then the same lines.
+    let first: Value = serde_json::from_str(lines[0]).unwrap();
+    assert_eq!((&first["data"]["sequence"], &first["data"]["cause"]["origin"]), (&json!(1), &json!("start")));
+    assert_eq!(lines[1..], heard[..]);
+    assert!(monitor::EventLog::begin(&world.engine, &world.path("no/such/folder")).is_err());
+}

@@ -64,6 +64,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         rtc: builder.rtc,
         icount: builder.icount,
         virtio,
+        event_log: builder.event_log,
         test_clock: builder.test_clock,
         hart_nice: builder.hart_nice,
         logging: builder.logging,

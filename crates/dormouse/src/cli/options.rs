@@ -56,6 +56,8 @@ pub struct Options {
     pub icount: Option<IcountShift>,
     /// The virtio devices, in the order of their options; no two in one slot.
     pub virtio: Vec<VirtioOption>,
+    /// Where records of the machine's life go (`-x-event-log`).
+    pub event_log: Option<PathBuf>,
     /// Let a test move the host's clocks (`-x-test-clock`).
     pub test_clock: bool,
     /// The nice value of hart threads (`-x-hart-nice`), 0 to 19.
@@ -310,6 +312,7 @@ pub(super) struct Builder {
     pub(super) virtio: Vec<VirtioBuilder>,
     pub(super) ports: Vec<PortBuilder>,
     pub(super) objects: BTreeMap<String, Object>,
+    pub(super) event_log: Option<PathBuf>,
     pub(super) test_clock: bool,
     pub(super) hart_nice: Option<i32>,
     pub(super) logging: Logging,

@@ -112,6 +112,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
         help: "let a test move the host's clocks as the machine sees them",
         apply: |b, v| { b.test_clock = v == "on"; Ok(()) },
     },
+    value("x-event-log", "FILE", "write each record of the machine's life to a file, for 'dormouse timeline'", |b, v| { b.event_log = Some(v.into()); Ok(()) }),
     value("x-hart-nice", "N", "give the harts' threads less weight (0 to 19): quicker answers, slower guest beside other load", session::hart_nice),
     // Later.
     later("incoming", Some("WHERE"), "wait for a migration"),
