@@ -294,6 +294,10 @@ impl Machine for Board {
         &self.devices
     }
 
+    fn ram(&self) -> Option<&Arc<Ram>> {
+        Some(&self.ram)
+    }
+
     fn wake_sources(&self) -> Vec<WakeState> {
         if self.suspend { self.wakers.states() } else { Vec::new() }
     }

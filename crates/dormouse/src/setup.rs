@@ -9,6 +9,7 @@ use clock::{
 use devices::virtio::{Entropy, EntropySource, VirtioDevice};
 use engine::{Builder, Engine, EngineConfig};
 use hart::Extensions;
+use ram::Ram;
 use runstate::{Config, Lifecycle};
 use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
 
@@ -225,6 +226,10 @@ impl Machine for NoMachine {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &[]
+    }
+
+    fn ram(&self) -> Option<&Arc<Ram>> {
+        None
     }
 
     fn place_images(&self) -> Result<BootEntry, PlaceError> {

@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// Has the machine thread call `ask`, and waits for it; `None` once the machine has ended.
-    fn on_machine<T: Send + 'static>(
+    pub(crate) fn on_machine<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut MachineThread) -> T + Send + 'static,
     ) -> Option<T> {

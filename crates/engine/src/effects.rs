@@ -10,7 +10,7 @@ use vmcore::{BootEntry, Device, PlaceError, StartParams};
 
 use crate::hart::{Doing, Hart, Slot};
 use crate::machine::{MachineThread, Unpark};
-use crate::work::{JobControl, Task};
+use crate::work::{Go, Task};
 
 /// How long the end of the machine waits for harts to park, which they do at once.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -142,17 +142,16 @@ impl MachineThread {
     /// Sets the job going that was asked for. One asked for without its work has nothing to do and never ends: only
     /// tests of the lifecycle do that.
     fn begin_job(&mut self) {
-        self.job = JobControl::default();
-        if let Some(go) = self.go.take() {
-            // Its thread waits for this.
-            let _ = go.send(self.job.clone());
-        }
+        self.job = self.go.take().map(Go::start).unwrap_or_default();
     }
 
     pub(crate) fn publish(&self, event: Option<Event>) {
         self.wakes.set(&self.lifecycle);
         if let Some(Event::BlockIoError { device, .. }) = event {
             self.publisher.note_io_error(self.worker.io_error(device));
+        }
+        if let Some(Event::DumpCompleted { .. }) = event {
+            self.publisher.note_job(self.job.report());
         }
         self.publisher.publish(&self.lifecycle, &self.cause, event);
     }

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod capture;
 mod debug;
 mod effects;
 mod hart;
@@ -49,6 +50,7 @@ use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
 use vmcore::{HsmState, Machine, PlaceError, StorageError, Vcpu};
 
+pub use capture::HartRegisters;
 pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
 pub use journal::Replay;
 pub use metrics::{Durations, HartFigures, Latencies};
@@ -57,7 +59,7 @@ pub use queue::Port;
 pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
 pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
-pub use work::{Job, JobControl, JobWork};
+pub use work::{Job, JobControl, JobReport, JobWork};
 
 use hart::{Counted, Hart, HartThread};
 use machine::{MachineThread, Parts};

@@ -13,6 +13,7 @@ use vmcore::IoError;
 use crate::journal::{Journal, Replay};
 use crate::record::{Cause, Clocks, Notes, Record, Situation, Stamp};
 use crate::status::Status;
+use crate::work::JobReport;
 
 /// Somebody who follows the machine: a monitor session, a log.
 pub trait Subscriber: Send + Sync {
@@ -187,6 +188,11 @@ impl Publisher {
     /// What failed, for the BLOCK_IO_ERROR that is the next record.
     pub(crate) fn note_io_error(&self, error: Option<Arc<IoError>>) {
         self.book().notes.io_error = error;
+    }
+
+    /// How the job went, for the event that is the next record.
+    pub(crate) fn note_job(&self, report: JobReport) {
+        self.book().notes.job = Some(report);
     }
 
     pub(crate) fn anyone_behind(&self) -> bool {

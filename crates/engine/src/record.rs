@@ -10,6 +10,8 @@ use runstate::{
 };
 use vmcore::IoError;
 
+use crate::work::JobReport;
+
 /// A moment on the three clocks that are never the same. All in ns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stamp {
@@ -221,6 +223,8 @@ pub struct Notes {
     pub flushed: Option<Result<(), Arc<str>>>,
     /// BLOCK_IO_ERROR: what failed.
     pub io_error: Option<Arc<IoError>>,
+    /// DUMP_COMPLETED: how it went.
+    pub job: Option<JobReport>,
 }
 
 /// One change of what is published, or one event told, or both.

@@ -2,12 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use backends::FdSets;
 use clock::{ShiftedClock, TimerQueue};
-use engine::Engine;
+use engine::{Engine, JobControl};
 use qmp::CommandSet;
 use qmp::types::{VersionInfo, VersionTriple};
 
@@ -78,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) commands: Arc<CommandSet<&'static Qmp>>,
     /// The migration capability `events`.
     pub(crate) migration_events: AtomicBool,
+    /// The dump of guest memory under way, or the last one.
+    pub(crate) dump: Mutex<Option<JobControl>>,
     /// Its monitors on sockets.
     pub(crate) lines: Lines,
 }
@@ -87,7 +89,8 @@ impl Context {
         let version = VersionInfo { qemu: QEMU, package: config.program.clone() };
         let commands = Arc::new(commands::offered(&config));
         let migration_events = AtomicBool::new(false);
-        Arc::new(Self { config, version, commands, migration_events, lines: Lines::default() })
+        let dump = Mutex::default();
+        Arc::new(Self { config, version, commands, migration_events, dump, lines: Lines::default() })
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -9,7 +9,7 @@ use engine::{Notes, Record};
 use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Rate, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
-use crate::commands::WatchdogAction;
+use crate::commands::{DumpQueryResult, WatchdogAction};
 use crate::lifecycle::XLifecycleRecord;
 
 qapi_enum! {
@@ -137,6 +137,16 @@ qapi_struct! {
     }
 }
 
+qapi_struct! {
+    /// The data of DUMP_COMPLETED.
+    DumpCompletedInfo {
+        /// How it went.
+        result: DumpQueryResult = "result",
+        /// Why it has failed.
+        error: Option<String> = "error",
+    }
+}
+
 /// The members of an event's data, taken from its Rust type.
 const fn members(ty: Type) -> &'static [ArgDef] {
     match ty {
@@ -184,6 +194,8 @@ events! {
     GUEST_PVSHUTDOWN (()) Rate::Free;
     /// The watchdog has expired.
     WATCHDOG (WatchdogInfo) Rate::OneASecond;
+    /// A dump of guest memory that was asked for as detached has ended.
+    DUMP_COMPLETED (DumpCompletedInfo) Rate::Free;
     /// A request of a disk has failed. Told each time, so that every STOP has its reason.
     BLOCK_IO_ERROR (BlockIoErrorInfo) Rate::Free;
     /// The guest has opened or closed a port of a virtio console.
@@ -252,7 +264,12 @@ fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
             Event::with(&GUEST_CRASHLOADED, &GuestPanicInfo { action: same_name(action.as_str())? })
         }
         Machine::GuestPvshutdown => Event::plain(&GUEST_PVSHUTDOWN),
-        Machine::Migration { .. } | Machine::DumpCompleted { .. } => return None,
+        Machine::DumpCompleted { .. } => {
+            let report = notes.job.as_ref()?;
+            let error = report.error.as_deref().map(str::to_owned);
+            Event::with(&DUMP_COMPLETED, &DumpCompletedInfo { result: report.into(), error })
+        }
+        Machine::Migration { .. } => return None,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ram::Ram;
+
 use crate::device::Device;
 use crate::harts::Harts;
 use crate::wakes::WakeState;
@@ -51,6 +53,9 @@ pub trait Machine: Send + Sync {
     fn wake_sources(&self) -> Vec<WakeState> {
         Vec::new()
     }
+
+    /// Guest memory, if the machine has any.
+    fn ram(&self) -> Option<&Arc<Ram>>;
 
     /// Copies kernel, initrd and device tree (with a new seed) into memory, as after power-on. Called with all harts
     /// parked. Images were read and checked when the machine was built, so that this does not do I/O.

@@ -62,6 +62,10 @@ impl Machine for Bare {
         &[]
     }
 
+    fn ram(&self) -> Option<&Arc<Ram>> {
+        Some(&self.ram)
+    }
+
     fn place_images(&self) -> Result<BootEntry, PlaceError> {
         self.ram.write(BASE, &self.program).unwrap();
         Ok(BootEntry::Supervisor { pc: BASE, device_tree: 0 })

@@ -20,6 +20,7 @@ mod chardev;
 mod control;
 mod cpu_models;
 mod cpus;
+mod dump;
 mod fds;
 mod gdb;
 mod human;
@@ -38,6 +39,7 @@ pub(crate) use actions::{PanicAction, RebootAction, ShutdownAction, WatchdogActi
 pub use chardev::ChardevInfo;
 pub(crate) use control::RunState;
 pub use cpu_models::CpuModel;
+pub(crate) use dump::DumpQueryResult;
 pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
 pub use machine::MachineInfo;
 pub use objects::{Object, ObjectType, Objects};
@@ -69,6 +71,7 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Memory", memory::COMMANDS),
     ("Objects", objects::COMMANDS),
     ("Identity", identity::COMMANDS),
+    ("Dumps", dump::COMMANDS),
     ("Character devices", chardev::COMMANDS),
     ("Migration", migration::COMMANDS),
     ("Descriptors", fds::COMMANDS),

@@ -109,9 +109,15 @@ fn run(screen: &mut Screen<'_>, human: &'static Human, typed: &str, words: &[&st
     let most = match human.words {
         Words::None => 0,
         Words::One(_) | Words::Optional(_) => 1,
+        Words::Any(_, most) => most,
         Words::Commands => usize::MAX,
     };
-    let fault = if matches!(human.words, Words::One(_)) && words.is_empty() {
+    let least = match human.words {
+        Words::One(_) => 1,
+        Words::Any(least, _) => least,
+        Words::None | Words::Optional(_) | Words::Commands => 0,
+    };
+    let fault = if words.len() < least {
         Some("string expected")
     } else if words.len() > most {
         Some("extraneous characters at the end of line")

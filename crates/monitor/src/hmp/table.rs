@@ -30,6 +30,8 @@ pub(crate) enum Words {
     One(&'static [&'static str]),
     /// One or none; these are proposed.
     Optional(&'static [&'static str]),
+    /// Any, which the command looks at itself: at least so many, at most so many.
+    Any(usize, usize),
     /// The name of a command, perhaps with that of a sub-command.
     Commands,
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{GuestClock, TimerQueue};
+use ram::Ram;
 use runstate::{GuestRequest, WakeSource};
 
 use crate::debug::{Debug, DebugHit, Point, Register, Space};
@@ -321,6 +322,7 @@ pub struct FakeMachine {
     harts: Harts,
     devices: Vec<Arc<dyn Device>>,
     device: Arc<FakeDevice>,
+    ram: Option<Arc<Ram>>,
     placed: AtomicU64,
     misplaces: AtomicBool,
     firmware: AtomicBool,
@@ -328,6 +330,11 @@ pub struct FakeMachine {
 }
 
 impl FakeMachine {
+    /// First guest physical address of its memory.
+    pub const RAM_BASE: u64 = 0x8000_0000;
+    /// Size of its memory in bytes.
+    pub const RAM_SIZE: u64 = 4 << 20;
+
     /// A machine with `harts` harts on `clock`, its harts for the engine, and their scripts.
     pub fn new(
         harts: u32,
@@ -357,6 +364,7 @@ impl FakeMachine {
                 harts,
                 devices,
                 device,
+                ram: Ram::new(Self::RAM_BASE, Self::RAM_SIZE).ok().map(Arc::new),
                 placed: AtomicU64::new(0),
                 misplaces: AtomicBool::new(false),
                 firmware: AtomicBool::new(false),
@@ -400,6 +408,10 @@ impl Machine for FakeMachine {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &self.devices
+    }
+
+    fn ram(&self) -> Option<&Arc<Ram>> {
+        self.ram.as_ref()
     }
 
     fn wake_sources(&self) -> Vec<WakeState> {
