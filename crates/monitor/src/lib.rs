@@ -40,6 +40,7 @@ mod lifecycle;
 mod lines;
 mod monitors;
 mod outbox;
+mod reference;
 
 pub use access::{AllowError, AllowList, MonitorOptions};
 pub use commands::{
@@ -50,3 +51,4 @@ pub use context::{Config, GdbServer, TestClock};
 pub use event_log::EventLog;
 pub use monitors::{AddError, Announcer, MOST_MONITORS, Monitors};
 pub use outbox::{BEHIND_BOUND, CLOSE_BOUND, READ_BOUND};
+pub use reference::reference;
