@@ -189,6 +189,15 @@ class Machine:
             raise AssertionError(f"status and flag disagree: {answer}")
         return answer["status"]
 
+    async def wake_source(self, name):
+        """What the monitor says of a wake source."""
+        sources = (await self.qmp("x-query-wakes"))["sources"]
+        return next(source for source in sources if source["source"] == name)
+
+    async def last_wake(self):
+        """The name of what woke the guest last."""
+        return (await self.qmp("x-query-wakes"))["last-wake"]["source"]
+
     async def advance(self, seconds):
         """Moves the host's clocks, monotonic and wall, as the program sees them."""
         ns = int(seconds * 1_000_000_000)
@@ -242,12 +251,16 @@ class Embedded(Machine):
 class Debian(Machine):
     """Debian's kernel with a shell on the console, there once `up` returns."""
 
+    initrd = "initrd.cpio.gz"
+
     def __init__(self, *arguments, words="shell", **options):
         if not DEBIAN:
             raise unittest.SkipTest("no Debian guest")
         guest = pathlib.Path(DEBIAN)
+        if not (guest / self.initrd).exists():
+            raise unittest.SkipTest(f"the Debian guest has no {self.initrd}: fetch it again")
         super().__init__(
-            "-kernel", str(guest / "Image"), "-initrd", str(guest / "initrd.cpio.gz"),
+            "-kernel", str(guest / "Image"), "-initrd", str(guest / self.initrd),
             "-append", f"console=ttyS0 {words}", *arguments, **options,
         )  # fmt: skip
 
@@ -286,6 +299,27 @@ class Debian(Machine):
     async def alive(self):
         """Sees that the guest answers."""
         await self.console.shell("true")
+
+
+class UtilLinux(Debian):
+    """The same with rtcwake of util-linux."""
+
+    initrd = "initrd-util-linux.cpio.gz"
+
+
+class Systemd(Debian):
+    """Debian's kernel and systemd up to multi-user.target, with a shell on the console."""
+
+    initrd = "initrd-systemd.cpio.gz"
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, words="rdinit=/init systemd.show_status=1 loglevel=4", memory="512M", **options)
+
+    async def up(self):
+        """Waits until all is started; with status texts and the kernel's this is the slowest of our guests."""
+        for target in ("sysinit", "basic", "multi-user"):
+            await self.console.expect(rf"Reached target .*{target}\.target", BOOT_PATIENCE)
+        await self.console.expect("# ")
 
 
 class Scenario(unittest.IsolatedAsyncioTestCase):

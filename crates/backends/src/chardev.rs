@@ -44,6 +44,8 @@ struct Gate {
     target: Target,
     paused: bool,
     opened: bool,
+    /// A BREAK was sent while paused. Several are one, as on a line.
+    break_waits: bool,
 }
 
 /// What the device's users and its threads share.
@@ -68,7 +70,7 @@ impl CharDev {
         belongings: Belongings,
     ) -> io::Result<Arc<Self>> {
         let core = Arc::new(Core {
-            gate: Mutex::new(Gate { target: Target::None, paused: false, opened: false }),
+            gate: Mutex::new(Gate { target: Target::None, paused: false, opened: false, break_waits: false }),
             starved: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             wake: Wake::new()?,
@@ -106,6 +108,26 @@ impl CharDev {
         self.core.filename.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Puts a BREAK on the line, as the operator's doing: ahead of input that waits for room, and held back while paused.
+    pub fn send_break(&self) {
+        let mut gate = self.core.gate();
+        let mux = match &gate.target {
+            Target::Mux(mux) => mux.upgrade(),
+            _ if gate.paused => {
+                gate.break_waits = true;
+                None
+            }
+            _ => {
+                gate.event(CharEvent::Break);
+                None
+            }
+        };
+        drop(gate);
+        if let Some(mux) = mux {
+            mux.send_break();
+        }
+    }
+
     /// Gives the input to a multiplexer in place of a frontend.
     pub(crate) fn attach_mux(&self, mux: Weak<MuxCore>) {
         self.core.attach(Target::Mux(mux));
@@ -133,7 +155,12 @@ impl Backend for CharDev {
     }
 
     fn pause(&self, paused: bool) {
-        self.core.gate().paused = paused;
+        let mut gate = self.core.gate();
+        gate.paused = paused;
+        if !paused && std::mem::take(&mut gate.break_waits) {
+            gate.event(CharEvent::Break);
+        }
+        drop(gate);
         if !paused {
             self.core.tell_writable();
             self.poll_input();

@@ -260,6 +260,17 @@ impl MuxCore {
         bytes.len()
     }
 
+    /// A BREAK for everybody: the serial port knows what to do with it, monitors do not care.
+    pub(crate) fn send_break(&self) {
+        for buffer in &mut self.state().buffers {
+            // Several in a row are one, so that nothing grows.
+            if buffer.back() != Some(&Input::Break) {
+                buffer.push_back(Input::Break);
+            }
+        }
+        self.device.wake_reader();
+    }
+
     fn next_port(&self) {
         let mut state = self.state();
         let from = state.focus;

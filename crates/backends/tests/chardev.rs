@@ -119,6 +119,37 @@ fn a_paused_device_gets_nothing_and_then_everything() {
 }
 
 #[test]
+fn a_sent_break_comes_at_once_or_once_when_the_pause_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (host, _path) = server(directory.path());
+    let (device, seen) = Device::new(0);
+    host.attach(Arc::clone(&device) as Arc<dyn Frontend>);
+    host.send_break();
+    assert_eq!(seen.try_recv(), Ok(Seen::Event(CharEvent::Break)));
+    host.pause(true);
+    (0..1000).for_each(|_| host.send_break());
+    assert!(seen.try_recv().is_err());
+    host.pause(false);
+    assert_eq!(seen.try_recv(), Ok(Seen::Event(CharEvent::Break)));
+    assert!(seen.try_recv().is_err());
+}
+
+#[test]
+fn a_break_sent_to_a_multiplexer_reaches_the_serial_port_without_the_focus() {
+    let directory = tempfile::tempdir().unwrap();
+    let (host, path) = server(directory.path());
+    let mux = backends::Mux::new(Arc::clone(&host), Box::new(|| {}));
+    let (monitor, serial) = (mux.port(), mux.port());
+    let (device, seen) = Device::new(10);
+    serial.attach(Arc::clone(&device) as Arc<dyn Frontend>);
+    let (person, _) = Device::new(10);
+    monitor.attach(person);
+    let _client = UnixStream::connect(path).unwrap();
+    (0..1000).for_each(|_| host.send_break());
+    until(&seen, &Seen::Event(CharEvent::Break));
+}
+
+#[test]
 fn a_slow_reader_fills_the_queue_and_room_is_announced() {
     let directory = tempfile::tempdir().unwrap();
     let (host, path) = server(directory.path());

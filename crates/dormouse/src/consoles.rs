@@ -270,6 +270,21 @@ impl Consoles {
         }
     }
 
+    /// What `chardev-send-break` does: puts a BREAK on the line of that name. Devices that a monitor has for itself take
+    /// one too, and nobody is there to hear it.
+    pub(crate) fn send_break(&self) -> impl Fn(&str) -> bool + Send + Sync + use<> {
+        let lines: BTreeMap<_, _> =
+            self.lines.iter().map(|(label, line)| (label.clone(), Arc::clone(&line.device))).collect();
+        let known = self.chardevs();
+        move |label| match lines.get(label) {
+            Some(device) => {
+                device.send_break();
+                true
+            }
+            None => known().iter().any(|device| device.label == label),
+        }
+    }
+
     /// Waits, a bounded time, until what the guest has written is with the host.
     pub(crate) fn flush(&self, timeout: Duration) {
         if let Some(serial) = &self.serial {

@@ -85,6 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         chardevs: Box::new(consoles.chardevs()),
         fdsets: consoles.fdsets(),
         gdbserver: Box::new(move |device| gdbserver.command(device)),
+        send_break: Box::new(consoles.send_break()),
         test_clock,
     });
     channels.tell(monitors.announcer());

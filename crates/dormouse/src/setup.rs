@@ -131,6 +131,7 @@ pub(crate) fn start(
     let lifecycle = Lifecycle::new(Config {
         wakeup_supported: suspend,
         actions: options.actions,
+        wake_policy: options.wake_policy,
         autostart: !options.start_stopped,
         ..Config::default()
     });

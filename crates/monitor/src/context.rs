@@ -48,6 +48,8 @@ pub struct Config {
     pub fdsets: FdSets,
     /// What the human monitor's `gdbserver` does with its word.
     pub gdbserver: GdbServer,
+    /// Puts a BREAK on the line of the character device with this id; gives whether there is such a device.
+    pub send_break: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
 }

@@ -52,6 +52,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         boot: builder.boot,
         start_stopped: builder.start_stopped,
         actions: Actions::default().with(builder.actions),
+        wake_policy: builder.wake_policy,
         pidfile: builder.pidfile,
         daemonize: builder.daemonize,
         nographic: builder.nographic,

@@ -4,7 +4,7 @@ use super::error::ValueError;
 use backends::CharSpec;
 use clock::{IcountShift, RtcOptions};
 use monitor::AllowList;
-use runstate::{ActionChange, Actions};
+use runstate::{ActionChange, Actions, WakePolicy};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub struct Options {
     pub start_stopped: bool,
     /// What to do when the guest reboots, shuts down, panics or its watchdog expires.
     pub actions: Actions,
+    /// What may wake the guest.
+    pub wake_policy: WakePolicy,
     /// A file to write the process number to.
     pub pidfile: Option<PathBuf>,
     /// Go to the background.
@@ -296,6 +298,7 @@ pub(super) struct Builder {
     pub(super) boot: BootFiles,
     pub(super) start_stopped: bool,
     pub(super) actions: ActionChange,
+    pub(super) wake_policy: WakePolicy,
     pub(super) pidfile: Option<PathBuf>,
     pub(super) daemonize: bool,
     pub(super) nographic: bool,

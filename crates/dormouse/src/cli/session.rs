@@ -5,7 +5,7 @@ use super::options::{Builder, InheritedFd, Monitor, MonitorKind};
 use backends::keyval::{KeyValError, KeyVals, number};
 use backends::{CharKind, CharSpec, SocketAddress, SpecError};
 use monitor::AllowList;
-use runstate::ActionChange;
+use runstate::{ActionChange, WakeSwitch};
 use std::str::FromStr;
 
 /// `-name`.
@@ -58,6 +58,17 @@ fn take_action<T: FromStr>(list: &mut KeyVals, key: &str) -> Result<Option<T>, K
 
 fn parse_action<T: FromStr>(key: &str, value: &str) -> Result<T, KeyValError> {
     value.parse().map_err(|_| KeyValError::BadValue { key: key.to_owned(), value: value.to_owned() })
+}
+
+/// `-x-wake`: all is on that is not switched off.
+pub(super) fn wake(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
+    let mut list = KeyVals::parse(value, None)?;
+    for switch in WakeSwitch::ALL {
+        if let Some(on) = list.take_bool(switch.as_str())? {
+            builder.wake_policy = builder.wake_policy.set(switch, on);
+        }
+    }
+    Ok(list.finish()?)
 }
 
 /// `-watchdog-action`.

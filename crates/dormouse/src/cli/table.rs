@@ -80,6 +80,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("gdb", "WHERE", "a gdb stub: tcp::PORT, unix:PATH,server=on, stdio, chardev:ID, none", session::gdb),
     flag("s", "the same as -gdb tcp::1234", |b, _| session::gdb(b, "tcp::1234")),
     value("action", "EVENT=ACTION[,...]", "what to do on reboot, shutdown, panic, watchdog", session::action),
+    value("x-wake", "SOURCE=on|off[,...]", "what may wake the guest: rtc0, rtc1, serial0, power-button, interrupt, device", session::wake),
     value("watchdog-action", "ACTION", "the same as -action watchdog=ACTION", session::watchdog_action),
     // Consoles.
     flag("nographic", "console and monitor on the terminal; there is no window anyway", |b, _| { b.nographic = true; Ok(()) }),

@@ -135,6 +135,17 @@ fn boot_files_go_with_a_kernel() {
 }
 
 #[test]
+fn wake_policy() {
+    use runstate::{WakePolicy, WakeSwitch};
+    assert_eq!(run("-S").wake_policy, WakePolicy::ALL);
+    let policy = run("-x-wake rtc1=off,serial0=off -x-wake rtc1=on,power-button=off").wake_policy;
+    let off: Vec<_> = WakeSwitch::ALL.into_iter().filter(|switch| !policy.is_on(*switch)).collect();
+    assert_eq!(off, [WakeSwitch::Serial0, WakeSwitch::PowerButton]);
+    assert_eq!(error("-x-wake rtc=off"), "-x-wake rtc=off: Invalid parameter 'rtc'");
+    assert_eq!(error("-x-wake rtc0=maybe"), "-x-wake rtc0=maybe: Parameter 'rtc0' expects 'on' or 'off'");
+}
+
+#[test]
 fn actions() {
     let actions = run("-no-reboot -no-shutdown -action panic=exit-failure,watchdog=pause").actions;
     assert_eq!(actions.reboot, RebootAction::Shutdown);

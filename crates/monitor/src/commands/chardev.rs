@@ -1,9 +1,10 @@
 //! Character devices.
 
-use qmp::{Args, qapi_struct};
+use qmp::schema::{Type, arg};
+use qmp::{Args, QmpError, qapi_struct};
 
 use super::{Command, Env, command};
-use crate::hmp::Human;
+use crate::hmp::{HmpError, Human, Words, shorten};
 
 qapi_struct! {
     /// A character device.
@@ -17,13 +18,34 @@ qapi_struct! {
     }
 }
 
-pub(super) static COMMANDS: &[Command] = &[command! {
-    /// The character devices.
-    "query-chardev" [] -> Vec<ChardevInfo> = |env: &Env<'_>, _: &Args| Ok((env.config().chardevs)())
-}
-.human(Human::info(&["chardev"], "show the character devices", |screen, _| {
-    for device in (screen.env.config().chardevs)() {
-        screen.print(&format!("{}: filename={}", device.label, device.filename));
+pub(super) static COMMANDS: &[Command] = &[
+    command! {
+        /// The character devices.
+        "query-chardev" [] -> Vec<ChardevInfo> = |env: &Env<'_>, _: &Args| Ok((env.config().chardevs)())
     }
-    Ok(())
-}))];
+    .human(Human::info(&["chardev"], "show the character devices", |screen, _| {
+        for device in (screen.env.config().chardevs)() {
+            screen.print(&format!("{}: filename={}", device.label, device.filename));
+        }
+        Ok(())
+    })),
+    command! {
+        /// Puts a BREAK condition on the line of a character device, as a key on its terminal would. The guest sees it on its
+        /// serial port, when the machine is live.
+        "chardev-send-break" [arg("id", Type::Str, "The device.")] -> () =
+            |env: &Env<'_>, args: &Args| send_break(env, args.str("id"))
+    }
+    .human(
+        Human::new(&["chardev-send-break"], "send a BREAK on a character device", |screen, words| {
+            Ok::<(), HmpError>(send_break(screen.env, words.first().copied().unwrap_or_default())?)
+        })
+        .words("id", Words::One(&[])),
+    ),
+];
+
+fn send_break(env: &Env<'_>, id: &str) -> Result<(), QmpError> {
+    if (env.config().send_break)(id) {
+        return Ok(());
+    }
+    Err(QmpError::generic(format!("Chardev '{}' not found", shorten(id))))
+}

@@ -33,6 +33,7 @@ mod metrics;
 mod migration;
 mod objects;
 mod test_clock;
+mod wakes;
 mod yank;
 
 pub(crate) use actions::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
@@ -65,6 +66,7 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Actions", actions::COMMANDS),
     ("The whole life", lifecycle::COMMANDS),
     ("Figures", metrics::COMMANDS),
+    ("Wakes", wakes::COMMANDS),
     ("The machine", machine::COMMANDS),
     ("CPUs", cpus::COMMANDS),
     ("CPU models", cpu_models::COMMANDS),

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn first_words_are_commands_and_their_other_names() {
         assert_eq!(candidates("sys"), ["system_powerdown", "system_reset", "system_wakeup"]);
-        assert_eq!(candidates("c"), ["c", "cont"]);
+        assert_eq!(candidates("c"), ["c", "chardev-send-break", "cont"]);
         assert_eq!(candidates("zz"), Vec::<&str>::new());
         assert_eq!(candidates("").len(), commands(None).map(|entry| entry.human.names.len()).sum::<usize>());
     }

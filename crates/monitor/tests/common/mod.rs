@@ -111,6 +111,7 @@ impl World {
             gdbserver: Box::new(
                 |device| if device == "tcp:no" { Err("no such place".into()) } else { Ok(()) },
             ),
+            send_break: Box::new(|id| id == "serial0"),
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
         });
         Self { engine, port, scripts, timers, monitors, folder: tempfile::tempdir().unwrap(), chardevs }
