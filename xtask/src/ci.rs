@@ -19,8 +19,21 @@ const NEEDED: [(&str, &[&str]); 5] = [
 /// The static C library that programs for the Debian guest are linked with, and its package.
 const CROSS_LIBC: (&str, &str) = ("/usr/riscv64-linux-gnu/lib/libc.a", "libc6-dev-riscv64-cross");
 
-/// The peer that the hart is compared with: bookworm's own is too old, its backports have the right one.
-const PEER: (&str, &[&str]) = ("qemu-system-riscv64", &["qemu-system-riscv", "opensbi"]);
+/// What bookworm's own versions are too old for, and its backports have: the peer that the hart is compared with, and the
+/// manager that drives the program.
+const NEWER: [(&str, &[&str]); 3] = [
+    ("qemu-system-riscv64", &["qemu-system-riscv", "opensbi"]),
+    (
+        "libvirtd",
+        &[
+            "libvirt-daemon",
+            "libvirt-daemon-driver-qemu",
+            "libvirt-daemon-driver-storage",
+            "libvirt-daemon-log",
+        ],
+    ),
+    ("virsh", &["libvirt-clients"]),
+];
 
 /// Installs what is missing; does nothing, and needs no rights, when nothing is.
 pub fn setup() -> Result<()> {
@@ -35,15 +48,22 @@ pub fn setup() -> Result<()> {
     if !Path::new(CROSS_LIBC.0).exists() {
         packages.push(CROSS_LIBC.1);
     }
-    let peer = host::find(PEER.0).is_none() || !Path::new(crate::test::FIRMWARE.0).exists();
-    if packages.is_empty() && !peer {
+    let mut newer: Vec<&str> = NEWER
+        .iter()
+        .filter(|(program, _)| host::find(program).is_none())
+        .flat_map(|(_, packages)| packages.iter().copied())
+        .collect();
+    if !newer.contains(&"opensbi") && !Path::new(crate::test::FIRMWARE.0).exists() {
+        newer.push("opensbi");
+    }
+    if packages.is_empty() && newer.is_empty() {
         println!("ci-setup: nothing is missing");
         return Ok(());
     }
     if host::find("apt-get").is_none() {
-        bail!("missing, and no apt-get to install them: {packages:?}{}", if peer { " and QEMU" } else { "" });
+        bail!("missing, and no apt-get to install them: {packages:?} {newer:?}");
     }
-    let backports = peer && codename().as_deref() == Some("bookworm");
+    let backports = !newer.is_empty() && codename().as_deref() == Some("bookworm");
     if backports && !has_suite("bookworm-backports") {
         add_backports()?;
     }
@@ -51,9 +71,9 @@ pub fn setup() -> Result<()> {
     if !packages.is_empty() {
         apt(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
     }
-    if peer {
+    if !newer.is_empty() {
         let from: &[&str] = if backports { &["--target-release", "bookworm-backports"] } else { &[] };
-        apt(&[&["install", "--yes", "--no-install-recommends"], from, PEER.1].concat())?;
+        apt(&[&["install", "--yes", "--no-install-recommends"], from, newer.as_slice()].concat())?;
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ pub fn all() -> Result<bool> {
     tally.run("crates", &mut unit);
     loom(&mut tally);
     end_to_end(&mut tally, debian);
+    libvirt(&mut tally, debian);
 
     Ok(tally.report(strict))
 }
@@ -108,6 +109,32 @@ fn end_to_end(tally: &mut Tally, debian: bool) {
     };
     let mut command = Command::new(python);
     command.arg(host::root().join("tests/e2e")).env("DORMOUSE", dormouse).env("PYTHONUNBUFFERED", "1");
+    if debian {
+        command.env("DORMOUSE_DEBIAN_GUEST", host::debian_guest());
+    } else {
+        command.env_remove("DORMOUSE_DEBIAN_GUEST");
+    }
+    tally.run(name, &mut command);
+}
+
+/// The whole program, driven by an unmodified libvirt with folders and processes of its own.
+fn libvirt(tally: &mut Tally, debian: bool) {
+    let name = "libvirt";
+    for program in ["libvirtd", "virtlogd", "virsh", "unshare", "python3"] {
+        if host::find(program).is_none() {
+            tally.skip(name, &format!("{program} is not installed"));
+            return;
+        }
+    }
+    let dormouse = match host::build_dormouse() {
+        Ok(program) => program,
+        Err(error) => {
+            tally.step("build dormouse", Err(error));
+            return;
+        }
+    };
+    let mut command = Command::new("python3");
+    command.arg(host::root().join("tests/libvirt")).env("DORMOUSE", dormouse).env("PYTHONUNBUFFERED", "1");
     if debian {
         command.env("DORMOUSE_DEBIAN_GUEST", host::debian_guest());
     } else {

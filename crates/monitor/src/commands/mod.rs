@@ -16,6 +16,7 @@
 //! A new command is an entry in the `COMMANDS` of its subject; a new subject is a file here and a line in [`SUBJECTS`].
 
 mod actions;
+mod block;
 mod chardev;
 mod control;
 mod cpu_models;
@@ -74,6 +75,7 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Objects", objects::COMMANDS),
     ("Identity", identity::COMMANDS),
     ("Dumps", dump::COMMANDS),
+    ("Disks", block::COMMANDS),
     ("Character devices", chardev::COMMANDS),
     ("Migration", migration::COMMANDS),
     ("Descriptors", fds::COMMANDS),
