@@ -243,6 +243,10 @@ impl MachineThread {
         if step {
             self.look_at(hart, |slot| slot.step = Stepping::Wanted);
             self.debug.armed = Some(hart);
+            if let Some(hart) = self.hart(hart) {
+                // It may sleep in `wfi`, which the step ends.
+                hart.shared.gate().raise(flag::CONTROL);
+            }
         }
         self.manage(ManagementRequest::DebugStep { hart }, By::Debugger, reply);
         if !self.lifecycle.is_live() && !self.awaits_worker() {

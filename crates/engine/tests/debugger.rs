@@ -143,6 +143,18 @@ fn a_step_unparks_one_hart_for_one_instruction() {
 }
 
 #[test]
+fn a_step_ends_a_wait() {
+    let world = World::running(1);
+    // An empty script waits for an interrupt.
+    world.until("the wait", || world.scripts[0].blocks() > 0);
+    let debugger = attach(&world);
+    world.saw(&["STOP paused"]);
+    debugger.resume(Resume::Step(0)).unwrap();
+    world.sees("STOP debug");
+    assert_eq!(pc(&debugger, 0), Ok(0x8020_0004));
+}
+
+#[test]
 fn a_step_that_was_overtaken_does_not_happen_later() {
     let world = World::running(2);
     let debugger = attach(&world);
