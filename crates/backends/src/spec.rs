@@ -95,6 +95,9 @@ pub enum SpecError {
         /// `server` or `client`.
         mode: &'static str,
     },
+    /// Two times for the same thing.
+    #[error("'reconnect' and 'reconnect-ms' are mutually exclusive")]
+    TwoPauses,
     /// An empty path.
     #[error("character device '{0}' needs a path")]
     NoPath(&'static str),
@@ -231,6 +234,9 @@ fn socket(address: SocketAddress, mut list: KeyVals) -> Result<CharKind, SpecErr
     list.take_bool("nodelay")?;
     let seconds = list.take_number("reconnect")?.map(Duration::from_secs);
     let millis = list.take_number("reconnect-ms")?.map(Duration::from_millis);
+    if seconds.is_some() && millis.is_some() {
+        return Err(SpecError::TwoPauses);
+    }
     let reconnect = millis.or(seconds).filter(|pause| !pause.is_zero());
     list.finish()?;
     if wait.is_some() && !server {

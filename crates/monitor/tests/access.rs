@@ -73,6 +73,22 @@ fn the_human_monitor_is_no_way_around() {
 }
 
 #[test]
+fn a_restricted_human_monitor_runs_only_what_is_allowed() {
+    let world = World::new(1);
+    world.monitors.add_human(world.source("h", true), allowing("stop:query-status")).unwrap();
+    let mut client = world.connect("h");
+    client.until("(qemu) ");
+    for (line, shown) in [
+        ("cont", "Error: Command cont has been disabled\r\n"),
+        ("stop", ""),
+        ("info status", "VM status: paused (prelaunch)\r\n"),
+    ] {
+        client.send(&format!("{line}\n"));
+        assert_eq!(client.until("(qemu) "), format!("{line}\r\n{shown}(qemu) "));
+    }
+}
+
+#[test]
 fn clients_of_another_user_are_turned_away() {
     let world = World::new(1);
     let me = rustix::process::getuid().as_raw();

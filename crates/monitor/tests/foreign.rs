@@ -83,6 +83,8 @@ const REPLIES: &[(&str, &str, Take)] = replies! {
     query_migrate {};
     query_migrate_capabilities {};
     query_migrate_parameters {};
+    query_dump {};
+    query_dump_guest_memory_capability {};
     query_tpm_models {};
     query_tpm_types {};
     qom_list {"path": "/machine"};

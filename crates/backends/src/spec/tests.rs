@@ -75,6 +75,10 @@ fn what_is_wrong_is_said() {
     assert_eq!(error("unix:/s,foo=1"), "Invalid parameter 'foo'");
     assert_eq!(error("unix:/s,server=maybe"), "Parameter 'server' expects 'on' or 'off'");
     assert_eq!(error("unix:/s,wait=on"), "'wait' is for a socket in server mode only");
+    assert_eq!(
+        error("unix:/s,reconnect=1,reconnect-ms=1"),
+        "'reconnect' and 'reconnect-ms' are mutually exclusive"
+    );
     assert_eq!(error("unix:/s,server=on,reconnect=1"), "'reconnect' is for a socket in client mode only");
     assert_eq!(error("unix:"), "Parameter 'path' is missing");
     assert_eq!(error("file:"), "character device 'file' needs a path");

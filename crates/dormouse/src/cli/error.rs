@@ -45,6 +45,9 @@ pub enum ValueError {
     /// The commands that a monitor allows.
     #[error("x-allow: {0}")]
     Allow(#[from] AllowError),
+    /// Indentation is of JSON.
+    #[error("'pretty' is not compatible with HMP monitors")]
+    PrettyForPeople,
     /// The number of a user.
     #[error("x-peer-uid expects the number of a user")]
     Uid,

@@ -138,6 +138,7 @@ pub(super) fn mon(builder: &mut Builder, value: &str) -> Result<(), ValueError> 
     let pretty = list.take_bool("pretty")?.unwrap_or(false);
     let kind = match list.take("mode").as_deref() {
         Some("control") => MonitorKind::Control { pretty },
+        None | Some("readline") if pretty => return Err(ValueError::PrettyForPeople),
         None | Some("readline") => MonitorKind::Readline,
         Some(other) => {
             return Err(KeyValError::BadValue { key: "mode".into(), value: other.into() }.into());

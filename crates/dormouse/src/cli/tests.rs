@@ -219,6 +219,8 @@ fn monitors() {
     let expected = SocketSpec { address, server: true, wait: false, reconnect: None };
     assert_eq!(options.monitors[0].on, CharSpec::plain(CharKind::Socket(expected)));
     assert_eq!(error("-mon chardev=x"), "chardev \"x\" not found");
+    let pretty = "-mon chardev=c,pretty=on: 'pretty' is not compatible with HMP monitors";
+    assert_eq!(error("-chardev null,id=c -mon chardev=c,pretty=on"), pretty);
     assert_eq!(error("-mon mode=control"), "-mon mode=control: Parameter 'chardev' is missing");
     assert!(error("-chardev null,id=a -chardev null,id=a").ends_with("Duplicate ID 'a' for chardev"));
     let twice = "-serial chardev:c -mon chardev=c -chardev";
