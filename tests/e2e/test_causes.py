@@ -5,7 +5,7 @@ The tables are those of QEMU (spec/run-state.md 3.7), each row by a real guest.
 
 import unittest
 
-from vm import NEEDS_RESET, Debian, Embedded
+from vm import NEEDS_RESET, NOT_ASLEEP, Debian, Embedded
 
 RUNNING, PANICKED, OFF, BITTEN = "running", "guest-panicked", "shutdown", "watchdog"
 
@@ -165,6 +165,45 @@ class Watchdog(Causes):
             self.assertEqual(await vm.event("WATCHDOG"), {"action": "pause"})
             await vm.event("STOP")
             self.assertEqual(await vm.status(), BITTEN)
+
+
+class Fault(Causes):
+    async def test_a_hart_whose_thread_fails_breaks_the_machine_until_it_is_reset(self):
+        async with Embedded(harts=2) as vm:
+            await vm.up()
+            await vm.qmp("x-test-hart-panic", cpu_index=0)
+            await vm.event("STOP")
+            self.assertEqual(await vm.status(), "internal-error")
+            await vm.refused("cont", NEEDS_RESET)
+            await vm.qmp("stop")
+            await vm.qmp("system_reset")
+            self.assertEqual((vm.events(), await vm.status()), (["RESET"], "prelaunch"))
+            await vm.qmp("cont")
+            await vm.up()
+            await vm.alive()
+
+
+class Incoming(Causes):
+    async def test_a_machine_that_waits_for_a_guest_starts_nothing(self):
+        for words in ([], ["-S"]):
+            async with Embedded("-incoming", "defer", *words) as vm:
+                self.assertEqual(await vm.status(), "inmigrate")
+                for command in ("stop", "cont", "stop", "cont"):
+                    await vm.qmp(command)
+                    self.assertEqual((vm.events(), await vm.status()), ([], "inmigrate"))
+                await vm.qmp("system_reset")
+                self.assertEqual((vm.events(), await vm.status()), (["RESET"], "inmigrate"))
+                await vm.refused("system_wakeup", NOT_ASLEEP)
+                await vm.refused(
+                    "dump-guest-memory",
+                    "Dump not allowed during incoming migration.",
+                    paging=False,
+                    protocol="file:/no/such/core",
+                )
+                self.assertEqual(vm.console.text, "")
+                await vm.qmp("quit")
+                self.assertEqual(vm.events(), ["SHUTDOWN"])
+                self.assertEqual(await vm.exit_status(), 0)
 
 
 class Ends(Causes):

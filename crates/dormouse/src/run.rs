@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     stub.connect(monitors.clone());
     let event_log = begin_event_log(options, &engine)?;
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
-    if !options.start_stopped {
+    if !options.start_stopped && !options.incoming {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
         // only if a signal has ended the machine already.
         let _ = engine.manage_by(By::Client("command line".into()), ManagementRequest::Cont);

@@ -133,6 +133,7 @@ pub(crate) fn start(
         actions: options.actions,
         wake_policy: options.wake_policy,
         autostart: !options.start_stopped,
+        incoming: options.incoming,
         ..Config::default()
     });
     Ok(builder.start(EngineConfig {

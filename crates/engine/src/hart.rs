@@ -14,7 +14,7 @@
 //! machine thread while it holds one; posting does not even wait).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{CountedSource, TimerQueue};
@@ -86,6 +86,8 @@ pub(crate) struct Hart {
     slot: Mutex<Slot>,
     /// Host thread id, 0 before the thread has begun; for `query-cpus-fast`.
     pub(crate) thread_id: AtomicI32,
+    /// The thread is to panic, for a test.
+    pub(crate) fails: AtomicBool,
     /// Returns from guest execution, for statistics.
     pub(crate) exits: Exits,
     /// Instructions retired, as of the last return.
@@ -100,6 +102,7 @@ impl Hart {
             shared,
             slot,
             thread_id: AtomicI32::new(0),
+            fails: AtomicBool::new(false),
             exits: Exits::default(),
             retired: AtomicU64::new(0),
         })
@@ -186,7 +189,10 @@ impl HartThread {
     /// happened, and nothing of this hart is trusted until it is reset.
     fn look(&self) -> Next {
         let mut slot = self.hart.slot();
-        let step = catch_unwind(AssertUnwindSafe(|| self.step(&mut slot)));
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            assert!(!self.hart.fails.swap(false, Ordering::SeqCst), "a test has asked for this");
+            self.step(&mut slot)
+        }));
         step.unwrap_or_else(|_panic| {
             slot.doing = Doing::Stopped;
             slot.step = Stepping::No;

@@ -405,6 +405,17 @@ impl Engine {
         self.inner.harts.iter().map(info).collect()
     }
 
+    /// Has the thread of a hart panic, as a fault of this program would, once it may execute: for tests of what follows.
+    /// `false`: there is no such hart.
+    pub fn fail_hart(&self, hart: u32) -> bool {
+        let found = self.inner.harts.iter().find(|other| other.shared.id() == hart);
+        found.is_some_and(|hart| {
+            hart.fails.store(true, Ordering::SeqCst);
+            hart.shared.gate().raise(flag::CONTROL);
+            true
+        })
+    }
+
     /// Registers of a hart in words, `None` if there is no such hart or the machine has ended. The hart is parked for
     /// the look.
     pub fn describe_hart(&self, hart: u32) -> Option<String> {

@@ -51,6 +51,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         memory,
         boot: builder.boot,
         start_stopped: builder.start_stopped,
+        incoming: builder.incoming,
         actions: Actions::default().with(builder.actions),
         wake_policy: builder.wake_policy,
         pidfile: builder.pidfile,

@@ -30,6 +30,8 @@ pub struct Options {
     pub boot: BootFiles,
     /// Wait for `cont` before the guest runs (`-S`).
     pub start_stopped: bool,
+    /// Wait for an incoming migration (`-incoming defer`).
+    pub incoming: bool,
     /// What to do when the guest reboots, shuts down, panics or its watchdog expires.
     pub actions: Actions,
     /// What may wake the guest.
@@ -297,6 +299,7 @@ pub(super) struct Builder {
     pub(super) memory: Option<u64>,
     pub(super) boot: BootFiles,
     pub(super) start_stopped: bool,
+    pub(super) incoming: bool,
     pub(super) actions: ActionChange,
     pub(super) wake_policy: WakePolicy,
     pub(super) pidfile: Option<PathBuf>,

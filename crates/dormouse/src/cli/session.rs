@@ -71,6 +71,15 @@ pub(super) fn wake(builder: &mut Builder, value: &str) -> Result<(), ValueError>
     Ok(list.finish()?)
 }
 
+/// `-incoming defer`; where from is what migrations will say.
+pub(super) fn incoming(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
+    if value != "defer" {
+        return Err(ValueError::Unsupported);
+    }
+    builder.incoming = true;
+    Ok(())
+}
+
 /// `-watchdog-action`.
 pub(super) fn watchdog_action(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
     builder.actions.watchdog = Some(parse_action("watchdog", value)?);

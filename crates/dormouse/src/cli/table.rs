@@ -75,6 +75,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("boot", "LIST", "accepted; there is one thing to start from", session::boot),
     // Its life.
     flag("S", "wait for 'cont' before the guest runs", |b, _| { b.start_stopped = true; Ok(()) }),
+    value("incoming", "defer", "wait for a migration; there is none yet", session::incoming),
     flag("no-reboot", "a reboot shuts down", |b, _| { b.actions.reboot = Some(RebootAction::Shutdown); Ok(()) }),
     flag("no-shutdown", "stay when the guest has shut down", |b, _| { b.actions.shutdown = Some(ShutdownAction::Pause); Ok(()) }),
     value("gdb", "WHERE", "a gdb stub: tcp::PORT, unix:PATH,server=on, stdio, chardev:ID, none", session::gdb),
@@ -116,7 +117,6 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("x-event-log", "FILE", "write each record of the machine's life to a file, for 'dormouse timeline'", |b, v| { b.event_log = Some(v.into()); Ok(()) }),
     value("x-hart-nice", "N", "give the harts' threads less weight (0 to 19): quicker answers, slower guest beside other load", session::hart_nice),
     // Later.
-    later("incoming", Some("WHERE"), "wait for a migration"),
     later("loadvm", Some("NAME"), "start from a snapshot"),
     later("drive", Some("LIST"), "a disk"),
     later("blockdev", Some("LIST"), "a block node"),

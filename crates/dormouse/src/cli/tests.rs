@@ -338,7 +338,7 @@ fn ports_of_consoles() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for line in ["-incoming defer", "-loadvm a", "-drive file=a", "-blockdev {}"] {
+    for line in ["-incoming tcp:0:4444", "-loadvm a", "-drive file=a", "-blockdev {}"] {
         assert_eq!(error(line), format!("{line}: not supported by this program yet"));
     }
     assert_eq!(error("-display gtk"), "-display gtk: 'gtk' is not supported by this program yet");
@@ -359,6 +359,12 @@ fn gdb_has_a_place() {
     assert_eq!(error("-gdb chardev:no"), "chardev \"no\" not found");
     assert_eq!(error("-gdb tcp:1234x"), "-gdb tcp:1234x: '1234x' is not an address of the form HOST:PORT");
     assert_eq!(error("-gdb stdio -serial stdio"), "cannot use stdio by multiple character devices");
+}
+
+#[test]
+fn an_incoming_migration_can_only_be_waited_for() {
+    assert!(run("-incoming defer").incoming && !run("").incoming);
+    assert_eq!(error("-incoming exec:cat"), "-incoming exec:cat: not supported by this program yet");
 }
 
 #[test]
@@ -469,8 +475,8 @@ mod libvirt {
 
     #[test]
     fn a_domain_that_waits_for_a_migration_is_refused_clearly() {
-        let error = parse(arguments(&format!("{DOMAIN}\n-incoming defer"))).unwrap_err();
-        assert_eq!(error.to_string(), "-incoming defer: not supported by this program yet");
+        let error = parse(arguments(&format!("{DOMAIN}\n-incoming tcp:0:4444"))).unwrap_err();
+        assert_eq!(error.to_string(), "-incoming tcp:0:4444: not supported by this program yet");
     }
 
     #[test]

@@ -1,20 +1,35 @@
-//! The host's clocks, moved by tests.
+//! What only tests want: the host's clocks moved, and a fault of the program itself.
 
-use qmp::schema::{Type, opt};
+use qmp::schema::{Type, arg, opt};
 use qmp::{Args, QmpError};
 
 use super::{Command, Env, command};
 use crate::context::TestClock;
 
-pub(super) static COMMANDS: &[Command] = &[command! {
+pub(super) static COMMANDS: &[Command] = &[
+    command! {
     /// Moves the host's clocks as the machine sees them; only with `-x-test-clock`. When it returns, every timer that is
     /// now due has fired.
     "x-test-clock-advance" [
         opt("monotonic-ns", Type::Int, "By how many nanoseconds the monotonic clock goes on."),
         opt("realtime-ns", Type::Int, "By how many nanoseconds the wall clock is moved, back if negative."),
     ] -> () = advance
+    }
+    .exists(|config| config.test_clock.is_some()),
+    command! {
+        /// Has the thread of a CPU panic, as a fault of the program would; only with `-x-test-clock`.
+        "x-test-hart-panic" [arg("cpu-index", Type::Int, "The CPU.")] -> () = hart_panic
+    }
+    .exists(|config| config.test_clock.is_some()),
+];
+
+fn hart_panic(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
+    let index = args.opt_i64("cpu-index").and_then(|index| u32::try_from(index).ok());
+    match index.is_some_and(|index| env.engine().fail_hart(index)) {
+        true => Ok(()),
+        false => Err(QmpError::expects("cpu-index", "a CPU number")),
+    }
 }
-.exists(|config| config.test_clock.is_some())];
 
 /// Lets time pass on the host's clocks as the machine sees them. When it returns, every timer that is now due has fired
 /// (if the machine's present mode lets it), and what those timers posted to the machine thread has been handled, with its
