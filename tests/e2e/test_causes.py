@@ -235,3 +235,47 @@ class Ends(Causes):
     async def test_nmis_are_refused(self):
         async with Embedded("-S") as vm:
             await vm.refused("inject-nmi", "machine does not provide NMIs")
+
+
+class Faults(Causes):
+    """What QEMU was seen to get wrong (docs/qemu-faults.md), as far as no other test does it."""
+
+    async def test_b12_an_alarm_on_guest_time_wakes(self):
+        async with Embedded("-rtc", "clock=vm") as vm:
+            await vm.up()
+            await vm.fall_asleep(10)
+            await vm.advance(9)
+            self.assertEqual(vm.events(), [])
+            await vm.advance(2)
+            await vm.event("WAKEUP")
+            await vm.awake()
+
+    async def test_b15_a_reset_that_means_shutdown_can_be_had_back(self):
+        async with Embedded("-action", "reboot=shutdown,shutdown=pause") as vm:
+            await vm.up()
+            for events in (["SHUTDOWN", "STOP"], ["SHUTDOWN"]):
+                await vm.qmp("system_reset")
+                self.assertEqual((vm.events(), await vm.status()), (events, OFF))
+            await vm.qmp("set-action", reboot="reset")
+            await vm.qmp("system_reset")
+            self.assertEqual((vm.events(), await vm.status()), (["RESET"], "prelaunch"))
+            await vm.qmp("cont")
+            await vm.up()
+
+    async def test_b16_sleep_and_reasons_of_a_stopped_guest_are_shown(self):
+        async with Embedded() as vm:
+            await vm.up()
+            await vm.fall_asleep()
+            await vm.qmp("stop")
+            shown = await vm.qmp("x-query-lifecycle")
+            self.assertEqual((await vm.status(), shown["power"]), ("paused", "asleep"))
+            self.assertEqual([hold["owner"] for hold in shown["holds"]], ["manager"])
+
+    async def test_b23_suspend_that_is_off_is_not_there(self):
+        async with Embedded("-machine", "virt,suspend=off") as vm:
+            await vm.up()
+            self.assertEqual(await vm.qmp("query-current-machine"), {"wakeup-suspend-support": False})
+            vm.console.type("sleep 1\n")
+            await vm.console.expect("no suspend to RAM")
+            await vm.refused("system_wakeup", "wake-up from suspend is not supported by this guest")
+            self.assertEqual((vm.events(), await vm.status()), ([], RUNNING))

@@ -1,5 +1,5 @@
-//! `SPECIFICATION.md` names the test that holds each promise. This test holds the page to it: a test that is named must
-//! exist, and a promise without a test is found.
+//! `SPECIFICATION.md` names the test that holds each promise, and so do the tables in `docs/`. This test holds the pages
+//! to it: a test that is named must exist, and a promise or a row without a test is found.
 //!
 //! A citation is `` `path::name` `` with the path of a file in the project. For Rust the file must define the test
 //! function `name`; for the end-to-end tests in Python `Class::name` says the class as well.
@@ -10,8 +10,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The pages that cite tests.
+const PAGES: [&str; 3] = ["SPECIFICATION.md", FAULTS, MEETINGS];
+const FAULTS: &str = "docs/qemu-faults.md";
+const MEETINGS: &str = "docs/meetings.md";
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 fn specification() -> String {
-    std::fs::read_to_string(root().join("SPECIFICATION.md")).expect("SPECIFICATION.md can be read")
+    page("SPECIFICATION.md")
+}
+
+/// The rows of a page's tables, without their heads.
+fn rows(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| line.starts_with("| ") && !line.contains("| test |"))
 }
 
 /// The numbered promises, each with the lines that belong to it.
@@ -67,9 +81,28 @@ fn fault(path: &str, name: &str) -> Option<String> {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let text = specification();
-    let faults: Vec<_> = citations(&text).into_iter().filter_map(|(path, name)| fault(path, name)).collect();
-    assert!(faults.is_empty(), "SPECIFICATION.md: {faults:#?}");
+    for path in PAGES {
+        let text = page(path);
+        let faults: Vec<_> =
+            citations(&text).into_iter().filter_map(|(path, name)| fault(path, name)).collect();
+        assert!(faults.is_empty(), "{path}: {faults:#?}");
+    }
+}
+
+#[test]
+fn every_row_of_the_tables_names_a_test() {
+    for path in [FAULTS, MEETINGS] {
+        let text = page(path);
+        let rows: Vec<_> = rows(&text).collect();
+        assert!(rows.len() > 10, "{path}: the rows were not found");
+        let bare: Vec<_> =
+            rows.iter().filter(|row| citations(row).is_empty() && !row.contains("the same |")).collect();
+        assert!(bare.is_empty(), "{path}: without a test: {bare:#?}");
+    }
+    let text = page(FAULTS);
+    let numbers: Vec<_> = rows(&text).filter_map(|row| row.split(' ').nth(1)).collect();
+    let all: Vec<_> = (1..=26).map(|number| format!("B{number}")).collect();
+    assert_eq!(numbers, all);
 }
 
 #[test]

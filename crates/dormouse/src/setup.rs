@@ -134,7 +134,6 @@ pub(crate) fn start(
         wake_policy: options.wake_policy,
         autostart: !options.start_stopped,
         incoming: options.incoming,
-        ..Config::default()
     });
     Ok(builder.start(EngineConfig {
         machine,

@@ -7,8 +7,8 @@ mod support;
 use std::thread;
 
 use runstate::{
-    ActionChange, DeviceRequest, GuestRequest, ManagementRequest as Ask, PanicAction, RunState, ShutdownCause,
-    WatchdogAction,
+    ActionChange, DeviceRequest, GuestRequest, ManagementRequest as Ask, PanicAction, RunState,
+    ShutdownCause, WatchdogAction,
 };
 use support::World;
 use vmcore::DevicePort;
@@ -20,8 +20,7 @@ const ROUNDS: usize = 100;
 
 fn acting(panic: PanicAction, watchdog: WatchdogAction) -> World {
     let world = World::running(1);
-    let change =
-        ActionChange { panic: Some(panic), watchdog: Some(watchdog), ..ActionChange::default() };
+    let change = ActionChange { panic: Some(panic), watchdog: Some(watchdog), ..ActionChange::default() };
     world.ask(Ask::SetActions(change));
     world
 }
@@ -59,7 +58,10 @@ fn panic_then_stop_is_a_panic_and_stop_then_panic_a_stop_and_both_are_told() {
     for _ in 0..ROUNDS {
         world.scripts[0].then(Step::Store(GuestRequest::Panic));
         at_once(&world, &[Ask::Stop, Ask::Stop]);
-        world.sees(&format!("GUEST_PANICKED {}", if panicked_first(&world) { "guest-panicked" } else { "paused" }));
+        world.sees(&format!(
+            "GUEST_PANICKED {}",
+            if panicked_first(&world) { "guest-panicked" } else { "paused" }
+        ));
         let state = world.state();
         assert!(matches!(state, RunState::Paused | RunState::GuestPanicked), "{state:?}");
         alternates(&world.events());
