@@ -115,7 +115,7 @@ fn the_picture_shows_states_marks_and_seconds() {
         ">asleep</text>",
         ">host time, s</text>",
         ">guest time, s</text>",
-        "9.00 s of host time, 4.00 s of guest time · 1 stop · 1 suspend · 1 wake",
+        "9.00 s of host time, 4.00 s of guest time · 1 stop · 1 sleep · 1 wake",
     ] {
         assert!(svg.contains(part), "{part}");
     }
