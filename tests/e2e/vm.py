@@ -91,11 +91,11 @@ class Console:
 class Machine:
     """A running program. Use as `async with Machine(...) as vm`; it is killed at the end if it is still there."""
 
-    def __init__(self, *arguments, test_clock=True, memory="256M", harts=1):
+    def __init__(self, *arguments, test_clock=True, memory="256M", harts=1, serial="stdio"):
         self._folder = tempfile.TemporaryDirectory(prefix="dormouse-e2e-")
         self.socket = os.path.join(self._folder.name, "qmp")
         self._arguments = [
-            "-machine", "virt", "-nodefaults", "-display", "none", "-serial", "stdio",
+            "-machine", "virt", "-nodefaults", "-display", "none", "-serial", serial,
             "-m", memory, "-smp", str(harts), "-qmp", f"unix:{self.socket},server=on,wait=off",
             *arguments,
         ]  # fmt: skip
