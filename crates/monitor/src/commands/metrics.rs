@@ -15,7 +15,7 @@ use crate::lifecycle::XLifecycle;
 
 pub(super) static COMMANDS: &[Command] = &[command! {
     /// Figures of the machine as text in the Prometheus exposition format: time in each state, latencies of stop and cont,
-    /// instructions and exits of each hart, wakes by source, events, what the monitors have sent and read.
+    /// instructions and exits of each hart, wakes by source, events told.
     "x-query-metrics" [] -> String = |env: &Env<'_>, _: &Args| Ok(text(env))
 }
 .human(Human::info(&["metrics"], "show figures of the machine", |screen, _| {
