@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail};
 use crate::host;
 
 /// A program that must be there, and the packages that bring it.
-const NEEDED: [(&str, &[&str]); 5] = [
+const NEEDED: [(&str, &[&str]); 6] = [
     ("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu"]),
     ("dtc", &["device-tree-compiler"]),
     ("cpio", &["cpio"]),
     ("python3", &["python3", "python3-venv"]),
     ("gdb-multiarch", &["gdb-multiarch"]),
+    ("mke2fs", &["e2fsprogs"]),
 ];
 
 /// The static C library that programs for the Debian guest are linked with, and its package.

@@ -122,6 +122,23 @@ impl KeyVals {
             .transpose()
     }
 
+    /// Removes all keys that begin with `prefix` and a dot, and gives them without.
+    pub fn take_under(&mut self, prefix: &str) -> Self {
+        let mut under = Vec::new();
+        self.items.retain_mut(|(key, value)| {
+            let rest = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+            let hit = rest.is_some();
+            under.extend(rest.map(|rest| (rest.to_owned(), std::mem::take(value))));
+            !hit
+        });
+        Self { items: under }
+    }
+
+    /// Adds a key, as if it had been written at the end.
+    pub fn put(&mut self, key: &str, value: &str) {
+        self.items.push((key.to_owned(), value.to_owned()));
+    }
+
     /// What has not been taken yet, in order.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
         self.items.iter().map(|(key, value)| (key.as_str(), value.as_str()))
@@ -247,6 +264,14 @@ mod tests {
         assert_eq!(list.take_number("a"), Ok(Some(3)));
         assert_eq!(list.take_bool("c"), Ok(Some(true)));
         assert_eq!(list.finish(), Err(KeyValError::Unknown("b".to_owned())));
+    }
+
+    #[test]
+    fn keys_under_another() {
+        let mut list = KeyVals::parse("file.a=1,file=x,b=2,file.c.d=3", None).unwrap();
+        assert_eq!(list.take_under("file").items, [pair("a", "1"), pair("c.d", "3")]);
+        list.put("b", "4");
+        assert_eq!((list.take("b"), list.take("file")), (Some("4".to_owned()), Some("x".to_owned())));
     }
 
     #[test]

@@ -11,18 +11,22 @@
 //! Invariant: while the machine is held no device is given a [`Transport`], so nothing that the driver could see changes.
 
 mod console;
+mod disk;
 mod entropy;
 mod input;
 mod mmio;
 mod transport;
 
 pub use console::{Console, ConsoleError, PortBackend, PortConfig, PortLine, PortWatcher};
+pub use disk::{Block, BlockConfig};
 pub use entropy::{Entropy, EntropySource};
 pub use input::{Input, KEY_POWER, Press};
 pub use mmio::MmioSlot;
 pub use transport::{Bell, Chain, Transport};
 
-use vmcore::{LoadError, Section};
+use std::sync::Arc;
+
+use vmcore::{LoadError, Section, Storage};
 
 /// Why a device cannot go on until its driver resets it.
 pub type Broken = virtio_queue::Error;
@@ -65,6 +69,11 @@ pub trait VirtioDevice: Send {
 
     /// The machine is live again. Idempotent; if the driver is ready, [`VirtioDevice::rung`] follows.
     fn start(&mut self);
+
+    /// The host's side of a device that keeps data.
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        None
+    }
 
     /// What has to be saved of the device apart from its transport.
     fn save(&self) -> Section;

@@ -12,6 +12,7 @@
 //! * The order of options matters only between repetitions of one option.
 
 mod devices;
+mod disks;
 mod error;
 mod finish;
 mod help;
@@ -23,7 +24,10 @@ mod table;
 
 pub use error::CliError;
 pub use finish::MAX_CPUS;
-pub use options::{Bios, CpuModel, MachineKind, MonitorKind, Options, PortOption, RngSource, VirtioKind};
+pub use options::{
+    Bios, CpuModel, MachineKind, MonitorKind, NodeKind, NodeOption, Options, PortOption, RngSource,
+    VirtioKind, VirtioOption,
+};
 pub use session::gdb_place;
 
 use table::{Argument, OptionDef};

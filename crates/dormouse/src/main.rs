@@ -11,6 +11,7 @@
 mod channels;
 mod cli;
 mod consoles;
+mod disks;
 mod host;
 mod objects;
 mod run;

@@ -23,6 +23,16 @@ const fn object_type(
 
 const PORT: &[(&str, &str)] = &[("nr", "uint32"), ("name", "str"), ("chardev", "str")];
 
+/// What `-device virtio-blk-device` takes.
+const BLOCK: &[(&str, &str)] = &[
+    ("drive", "str"),
+    ("serial", "str"),
+    ("bootindex", "int32"),
+    ("werror", "BlockdevOnError"),
+    ("rerror", "BlockdevOnError"),
+    ("write-cache", "OnOffAuto"),
+];
+
 /// The types; properties are what `-machine`, `-device` and `-object` take.
 static TYPES: &[ObjectType] = &[
     ObjectType { name: "object", parent: None, is_abstract: true, properties: &[] },
@@ -50,6 +60,7 @@ static TYPES: &[ObjectType] = &[
     object_type("riscv.hart_array", "device", &[]),
     object_type("virtio-mmio", "device", &[]),
     abstract_type("virtio-device", "device"),
+    object_type("virtio-blk-device", "virtio-device", BLOCK),
     object_type("virtio-rng-device", "virtio-device", &[("rng", "link<rng-backend>")]),
     object_type("virtio-serial-device", "virtio-device", &[("max_ports", "uint32")]),
     abstract_type("virtio-serial-port", "device"),

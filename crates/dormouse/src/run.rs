@@ -16,6 +16,7 @@ use vmcore::Machine;
 use crate::channels::Channels;
 use crate::cli::{MachineKind, Options};
 use crate::consoles::Consoles;
+use crate::disks::Disks;
 use crate::host;
 use crate::objects;
 use crate::setup::{self, Clocks, NoMachine};
@@ -67,7 +68,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let test_clock =
         clocks.shifted.clone().map(|clock| TestClock { clock, timers: Arc::clone(&clocks.timers) });
     let mut channels = Channels::default();
-    let engine = build(options, clocks, &consoles, &mut channels)?;
+    let disks = Disks::open(options)?;
+    let engine = build(options, clocks, &consoles, &mut channels, &disks)?;
     // Set once: there is one machine.
     let _ = running.set(engine.clone());
     let stub = Stub::new(engine.clone(), options);
@@ -86,6 +88,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         fdsets: consoles.fdsets(),
         gdbserver: Box::new(move |device| gdbserver.command(device)),
         send_break: Box::new(consoles.send_break()),
+        nodes: disks.nodes.clone(),
+        disks: disks.all(),
         test_clock,
     });
     channels.tell(monitors.announcer());
@@ -120,13 +124,14 @@ fn build(
     clocks: Clocks,
     consoles: &Consoles,
     channels: &mut Channels,
+    disks: &Disks,
 ) -> Result<Engine, Box<dyn Error>> {
     let builder = Builder::new();
     if options.machine.kind == MachineKind::None {
         let machine = NoMachine::new(&clocks);
         return Ok(setup::start(options, clocks, builder, machine, Vec::new())?);
     }
-    let (board, vcpus) = setup::board(options, &clocks, &builder, Some(consoles), channels)?;
+    let (board, vcpus) = setup::board(options, &clocks, &builder, Some(consoles), channels, disks)?;
     let uart = Arc::clone(board.uart());
     let engine = setup::start(options, clocks, builder, board as Arc<dyn Machine>, vcpus)?;
     consoles.attach_serial(&uart);
@@ -148,7 +153,8 @@ fn begin_event_log(options: &Options, engine: &Engine) -> Result<Option<EventLog
 
 fn dump_device_tree(options: &Options, path: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let clocks = Clocks::new(None, false);
-    let (board, _vcpus) = setup::board(options, &clocks, &Builder::new(), None, &mut Channels::default())?;
+    let (channels, disks) = (&mut Channels::default(), &Disks::default());
+    let (board, _vcpus) = setup::board(options, &clocks, &Builder::new(), None, channels, disks)?;
     let tree = board.device_tree()?;
     std::fs::write(path, tree).map_err(|source| WriteError {
         what: "the device tree",

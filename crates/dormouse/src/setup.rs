@@ -6,16 +6,17 @@ use board::{Board, BoardConfig, ImageSource, Vcpus};
 use clock::{
     CountedSource, GuestClock, HostClock, IcountShift, RtcBase, ShiftedClock, SystemClock, TimerQueue,
 };
-use devices::virtio::{Entropy, EntropySource, VirtioDevice};
+use devices::virtio::{Block, BlockConfig, Entropy, EntropySource, VirtioDevice};
 use engine::{Builder, Engine, EngineConfig};
 use hart::Extensions;
 use ram::Ram;
-use runstate::{Config, Lifecycle};
+use runstate::{Config, DeviceId, Lifecycle};
 use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
 
 use crate::channels::Channels;
 use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource, VirtioKind};
 use crate::consoles::Consoles;
+use crate::disks::{self, Disks};
 use crate::host::{FileEntropy, HostEntropy, RepeatableEntropy};
 
 /// The guest that runs when none is given. Source and build script are in `guest/`.
@@ -82,6 +83,7 @@ pub(crate) fn board(
     builder: &Builder,
     consoles: Option<&Consoles>,
     channels: &mut Channels,
+    disks: &Disks,
 ) -> Result<(Arc<Board>, Vcpus), SetupError> {
     let boot = &options.boot;
     let firmware = match &boot.bios {
@@ -107,7 +109,7 @@ pub(crate) fn board(
         local_offset_s: if options.rtc.base == RtcBase::Localtime { host_offset_s() } else { 0 },
         sun_rtc: options.machine.wakeup_rtc,
         suspend: options.machine.suspend,
-        virtio: virtio(options, consoles, channels)?,
+        virtio: virtio(options, consoles, channels, disks, builder)?,
         clock: Arc::clone(&clocks.guest),
         timers: Arc::clone(&clocks.timers),
         host: Arc::clone(&clocks.host),
@@ -161,6 +163,8 @@ fn virtio(
     options: &Options,
     consoles: Option<&Consoles>,
     channels: &mut Channels,
+    disks: &Disks,
+    builder: &Builder,
 ) -> Result<Vec<Option<Box<dyn VirtioDevice>>>, SetupError> {
     let mut slots: Vec<Option<Box<dyn VirtioDevice>>> = Vec::new();
     for option in &options.virtio {
@@ -168,6 +172,17 @@ fn virtio(
             VirtioKind::Rng(source) => Box::new(Entropy::new(entropy(options, source)?)),
             VirtioKind::Serial { max_ports, ports } => {
                 Box::new(channels.console(*max_ports, ports, consoles)?)
+            }
+            VirtioKind::Block(disk) => {
+                // Opened, or the program only looks at the machine.
+                let Some(host) = disks.in_slot(option.slot) else { continue };
+                Box::new(Block::new(BlockConfig {
+                    disk: Arc::clone(host),
+                    id: DeviceId(u32::try_from(option.slot).unwrap_or(u32::MAX)),
+                    qom_path: disks::qom_path(options, option),
+                    serial: disk.serial.clone(),
+                    port: builder.port(),
+                }))
             }
         };
         if slots.len() <= option.slot {

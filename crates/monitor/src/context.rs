@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use backends::FdSets;
+use block::{Disk, Node};
 use clock::{ShiftedClock, TimerQueue};
 use engine::{Engine, JobControl};
 use qmp::CommandSet;
@@ -50,6 +51,10 @@ pub struct Config {
     pub gdbserver: GdbServer,
     /// Puts a BREAK on the line of the character device with this id; gives whether there is such a device.
     pub send_break: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// The block nodes, those below before those above.
+    pub nodes: Vec<Arc<Node>>,
+    /// The disks of the machine's devices.
+    pub disks: Vec<Arc<Disk>>,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
 }

@@ -16,7 +16,7 @@ use virtio_bindings::virtio_config::{
 };
 use virtio_bindings::virtio_mmio::*;
 use virtio_queue::{Queue, QueueState, QueueT};
-use vmcore::{AccessSize, Device, IrqLine, LoadError, Section};
+use vmcore::{AccessSize, Device, IrqLine, LoadError, Section, Storage};
 
 use super::{Bell, Broken, Transport, VirtioDevice};
 use crate::lock;
@@ -381,6 +381,10 @@ impl Device for MmioSlot {
     }
 
     fn wake(&self) {}
+
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        lock(&self.shared.inner).device.as_ref()?.storage()
+    }
 
     fn save(&self) -> Section {
         let inner = lock(&self.shared.inner);

@@ -1,15 +1,15 @@
 //! `-device` and `-object`, as `key=value` lists or as JSON.
 
+use super::disks;
 use super::error::ValueError;
 use super::finish::VIRTIO_SLOTS;
 use super::options::{Builder, Object, RngSource, VirtioBuilder, VirtioKind, VirtioKindBuilder};
 use super::ports;
 use backends::keyval::{KeyValError, KeyVals};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Devices of QEMU's `virt` machine that we do not have yet.
-const LATER: [&str; 9] = [
-    "virtio-blk-device",
+const LATER: [&str; 8] = [
     "virtio-net-device",
     "virtio-scsi-device",
     "virtio-balloon-device",
@@ -22,6 +22,7 @@ const LATER: [&str; 9] = [
 
 /// The answer of `-device help`.
 const HELP: &str = "\
+name \"virtio-blk-device\", bus virtio-bus
 name \"virtio-rng-device\", bus virtio-bus
 name \"virtio-serial-device\", bus virtio-bus
 name \"virtconsole\", bus virtio-serial-bus
@@ -29,7 +30,7 @@ name \"virtserialport\", bus virtio-serial-bus
 ";
 
 /// The list of either spelling.
-fn list(value: &str, implied: &str) -> Result<KeyVals, ValueError> {
+pub(super) fn list(value: &str, implied: &str) -> Result<KeyVals, ValueError> {
     if !value.starts_with('{') {
         return Ok(KeyVals::parse(value, Some(implied))?);
     }
@@ -37,19 +38,30 @@ fn list(value: &str, implied: &str) -> Result<KeyVals, ValueError> {
         return Err(ValueError::JsonShape);
     };
     let mut text = Vec::new();
+    flatten("", members, &mut text)?;
+    Ok(KeyVals::parse(&text.join(","), None)?)
+}
+
+/// The members as the items of a list: those of an object inside have its name and a dot in front, as QEMU writes them.
+fn flatten(prefix: &str, members: Map<String, Value>, text: &mut Vec<String>) -> Result<(), ValueError> {
     for (key, member) in members {
+        let key = format!("{prefix}{key}");
         let member = match member {
             Value::String(string) => string.replace(',', ",,"),
             Value::Bool(on) => if on { "on" } else { "off" }.to_owned(),
             Value::Number(number) => number.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => return Err(ValueError::JsonShape),
+            Value::Object(members) => {
+                flatten(&format!("{key}."), members, text)?;
+                continue;
+            }
+            Value::Null | Value::Array(_) => return Err(ValueError::JsonShape),
         };
         if key.contains([',', '=']) {
             return Err(KeyValError::Unknown(key).into());
         }
         text.push(format!("{key}={member}"));
     }
-    Ok(KeyVals::parse(&text.join(","), None)?)
+    Ok(())
 }
 
 /// `-object`.
@@ -111,6 +123,10 @@ pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueErro
         }
         "virtserialport" => ports::port(builder, list, false),
         "virtconsole" => ports::port(builder, list, true),
+        "virtio-blk-device" => {
+            let kind = VirtioKindBuilder::Block(disks::device(&mut list)?);
+            virtio(builder, list, kind)
+        }
         later if LATER.contains(&later) || later.ends_with("-pci") => {
             Err(ValueError::UnsupportedValue(driver))
         }
@@ -125,6 +141,16 @@ fn virtio(builder: &mut Builder, mut list: KeyVals, kind: VirtioKindBuilder) -> 
     if let Some((name, _)) = list.rest().next() {
         return Err(ValueError::NoSuchProperty { class: kind.driver(), name: name.to_owned() });
     }
+    add_virtio(builder, id, slot, kind)
+}
+
+/// Adds a device of the virtio bus.
+pub(super) fn add_virtio(
+    builder: &mut Builder,
+    id: Option<String>,
+    slot: Option<usize>,
+    kind: VirtioKindBuilder,
+) -> Result<(), ValueError> {
     builder.claim_device_id(id.as_deref())?;
     builder.virtio.push(VirtioBuilder { id, slot, kind });
     Ok(())
@@ -142,6 +168,7 @@ impl VirtioKindBuilder {
         match self {
             Self::Rng(_) => "virtio-rng-device",
             Self::Serial(_) => "virtio-serial-device",
+            Self::Block(_) => "virtio-blk-device",
         }
     }
 }
@@ -152,6 +179,7 @@ impl VirtioKind {
         match self {
             Self::Rng(_) => "virtio-rng-device",
             Self::Serial { .. } => "virtio-serial-device",
+            Self::Block(_) => "virtio-blk-device",
         }
     }
 }

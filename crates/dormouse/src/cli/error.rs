@@ -1,5 +1,6 @@
 //! What can be wrong with a command line: one line of text each, without the program's name.
 
+use super::disks::DiskError;
 use backends::SpecError;
 use backends::keyval::KeyValError;
 use clock::{IcountShiftError, RtcOptionError};
@@ -15,7 +16,7 @@ pub enum CliError {
     #[error("{0}: requires an argument")]
     MissingArgument(String),
     /// Something that is no option where one was expected.
-    #[error("{0}: not an option (disk images are not supported yet)")]
+    #[error("{0}: not an option (a disk is given with -drive file=...)")]
     Stray(String),
     /// An argument that is not UTF-8.
     #[error("{0}: arguments must be valid UTF-8")]
@@ -80,6 +81,9 @@ pub enum ValueError {
     /// No such device.
     #[error("'{0}' is not a valid device model name")]
     DeviceModel(String),
+    /// Disks.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// No such slot.
     #[error("Bus '{0}' not found")]
     Bus(String),
@@ -197,6 +201,9 @@ pub enum SetupError {
     /// A reference to a source of randomness.
     #[error("Device 'virtio-rng-device': object '{0}' not found")]
     NoSuchRng(String),
+    /// Disks.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// More virtio devices than slots, or two in one.
     #[error("No 'virtio-bus' bus found for device '{0}'")]
     NoFreeSlot(&'static str),

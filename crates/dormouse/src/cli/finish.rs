@@ -65,6 +65,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         inherited: builder.inherited,
         rtc: builder.rtc,
         icount: builder.icount,
+        nodes: builder.disks.into_nodes(),
         virtio,
         event_log: builder.event_log,
         test_clock: builder.test_clock,
@@ -120,6 +121,7 @@ fn virtio(builder: &Builder) -> Result<Vec<VirtioOption>, SetupError> {
         }
     }
     let mut options = Vec::new();
+    let mut used_nodes = Vec::new();
     for (device, ports) in builder.virtio.iter().zip(ports::assign(builder)?) {
         let mut free = (0..VIRTIO_SLOTS).filter(|slot| !taken.contains(slot));
         let slot = device.slot.or_else(|| free.next()).ok_or_else(|| no_bus(device))?;
@@ -127,6 +129,9 @@ fn virtio(builder: &Builder) -> Result<Vec<VirtioOption>, SetupError> {
         let kind = match &device.kind {
             VirtioKindBuilder::Rng(object) => VirtioKind::Rng(rng(builder, object.as_deref())?),
             VirtioKindBuilder::Serial(max_ports) => VirtioKind::Serial { max_ports: *max_ports, ports },
+            VirtioKindBuilder::Block(device) => {
+                VirtioKind::Block(builder.disks.disk(device, &mut used_nodes)?)
+            }
         };
         options.push(VirtioOption { id: device.id.clone(), slot, kind });
     }

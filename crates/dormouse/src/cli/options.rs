@@ -1,7 +1,9 @@
 //! The typed outcome of the command line, and what is gathered on the way to it.
 
+use super::disks::{BlkBuilder, DiskBuilder};
 use super::error::ValueError;
 use backends::CharSpec;
+use block::{FileOptions, NodeOptions, Policy};
 use clock::{IcountShift, RtcOptions};
 use monitor::AllowList;
 use runstate::{ActionChange, Actions, WakePolicy};
@@ -58,6 +60,8 @@ pub struct Options {
     pub rtc: RtcOptions,
     /// Counted time instead of the host's.
     pub icount: Option<IcountShift>,
+    /// The block nodes, those below before those above.
+    pub nodes: Vec<NodeOption>,
     /// The virtio devices, in the order of their options; no two in one slot.
     pub virtio: Vec<VirtioOption>,
     /// Where records of the machine's life go (`-x-event-log`).
@@ -215,6 +219,8 @@ pub enum VirtioKind {
         /// Those that there are.
         ports: Vec<PortOption>,
     },
+    /// `virtio-blk-device`.
+    Block(DiskOption),
 }
 
 /// `-device`, a port of a virtio console.
@@ -230,6 +236,47 @@ pub struct PortOption {
     pub console: bool,
     /// The character device at its other end.
     pub chardev: Option<String>,
+}
+
+/// What a disk device has of its drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskOption {
+    /// The drive's id, empty if it is a node's.
+    pub drive: String,
+    /// The node on top.
+    pub node: String,
+    /// What is done about errors.
+    pub policy: Policy,
+    /// What the guest reads as its serial number.
+    pub serial: String,
+    /// Whether the guest finds the cache in write-back mode, if not as the node says.
+    pub writeback: Option<bool>,
+}
+
+/// `-blockdev`, or a part of `-drive`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeOption {
+    /// Name, and what is allowed.
+    pub options: NodeOptions,
+    /// What it is.
+    pub kind: NodeKind,
+}
+
+/// The block nodes there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A file.
+    File {
+        /// Which, and how it is opened.
+        file: FileOptions,
+        /// Nobody said what is in it.
+        probed: bool,
+    },
+    /// The raw format.
+    Raw {
+        /// The node below.
+        child: String,
+    },
 }
 
 /// Where an entropy device takes its bytes from.
@@ -317,6 +364,7 @@ pub(super) struct Builder {
     pub(super) icount: Option<IcountShift>,
     pub(super) virtio: Vec<VirtioBuilder>,
     pub(super) ports: Vec<PortBuilder>,
+    pub(super) disks: DiskBuilder,
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) event_log: Option<PathBuf>,
     pub(super) test_clock: bool,
@@ -352,6 +400,7 @@ pub(super) enum VirtioKindBuilder {
     Rng(Option<String>),
     /// With how many ports there may be.
     Serial(u32),
+    Block(BlkBuilder),
 }
 
 /// `-device`, a port of a virtio console, as far as read.

@@ -2,7 +2,7 @@
 
 use super::error::ValueError;
 use super::options::Apply;
-use super::{devices, help, machine, session};
+use super::{devices, disks, help, machine, session};
 use runstate::{RebootAction, ShutdownAction};
 
 /// One option.
@@ -60,7 +60,9 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("cpu", "MODEL[,EXT=on|off...]", "choose the processor: rv64, max, help", machine::cpu),
     value("smp", "[cpus=]N[,maxcpus=,sockets=,cores=,threads=]", "number of harts and how they are grouped", machine::smp),
     value("m", "[size=]SIZE", "guest memory, in MiB or with a unit (512M, 2G)", machine::memory),
-    value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-rng-device, virtio-serial-device, virtserialport, virtconsole", devices::device),
+    value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-blk-device, virtio-rng-device, virtio-serial-device, virtserialport, virtconsole", devices::device),
+    value("drive", "file=FILE[,format=raw][,if=virtio|none][,id=ID][,...]", "a disk", disks::drive),
+    value("blockdev", "[driver=]file|raw,node-name=NAME[,...]", "a block node", disks::blockdev),
     value("object", "TYPE,id=ID[,PROP=VALUE...]", "add an object: memory-backend-ram, rng-random, rng-builtin", devices::object),
     value("rtc", "[base=utc|localtime|DATE][,clock=host|vm]", "where the real-time clock starts and what drives it", machine::rtc),
     value("icount", "[shift=]N", "guest time counts instructions, of 2^N ns each", machine::icount),
@@ -118,8 +120,6 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("x-hart-nice", "N", "give the harts' threads less weight (0 to 19): quicker answers, slower guest beside other load", session::hart_nice),
     // Later.
     later("loadvm", Some("NAME"), "start from a snapshot"),
-    later("drive", Some("LIST"), "a disk"),
-    later("blockdev", Some("LIST"), "a block node"),
     later("hda", Some("FILE"), "a disk"),
     later("cdrom", Some("FILE"), "a disk"),
     later("snapshot", None, "write to temporary files"),

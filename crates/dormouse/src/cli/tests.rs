@@ -42,7 +42,7 @@ fn one_and_two_dashes() {
     assert_eq!(error("-S -foo"), "-foo: invalid option");
     assert_eq!(error("-Sm"), "-Sm: invalid option");
     assert_eq!(error("-initrd"), "-initrd: requires an argument");
-    assert_eq!(error("-"), "-: not an option (disk images are not supported yet)");
+    assert_eq!(error("-"), "-: not an option (a disk is given with -drive file=...)");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn devices_and_objects() {
     let twice = "-device virtio-rng-device,id=a -device virtio-rng-device,id=a";
     assert!(error(twice).ends_with("Duplicate ID 'a' for device"));
     assert_eq!(error("-device foo"), "-device foo: 'foo' is not a valid device model name");
-    assert!(error("-device virtio-blk-device,drive=d").ends_with("is not supported by this program yet"));
+    assert!(error("-device virtio-net-device,netdev=n").ends_with("is not supported by this program yet"));
     assert!(error("-device virtio-rng-device,rng=x").ends_with("object 'x' not found"));
     assert!(error("-object foo,id=a").ends_with("Parameter 'qom-type' does not accept value 'foo'"));
     assert!(error("-object {\"qom-type\":").contains("JSON parse error"));
@@ -338,7 +338,7 @@ fn ports_of_consoles() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for line in ["-incoming tcp:0:4444", "-loadvm a", "-drive file=a", "-blockdev {}"] {
+    for line in ["-incoming tcp:0:4444", "-loadvm a", "-netdev user,id=n"] {
         assert_eq!(error(line), format!("{line}: not supported by this program yet"));
     }
     assert_eq!(error("-display gtk"), "-display gtk: 'gtk' is not supported by this program yet");
@@ -482,7 +482,7 @@ mod libvirt {
     #[test]
     fn a_domain_with_disk_and_network_names_what_is_missing() {
         for (line, what) in [
-            (r#"-blockdev {"driver":"file","filename":"d.qcow2","node-name":"a"}"#, "not supported"),
+            (r#"-blockdev {"driver":"qcow2","file":"f","node-name":"a"}"#, "'qcow2' is not supported"),
             (r#"-netdev {"type":"user","id":"hostnet0"}"#, "not supported"),
             (r#"-device {"driver":"virtio-balloon-device","id":"balloon0"}"#, "'virtio-balloon-device' is"),
         ] {

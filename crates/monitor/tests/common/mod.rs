@@ -112,6 +112,8 @@ impl World {
                 |device| if device == "tcp:no" { Err("no such place".into()) } else { Ok(()) },
             ),
             send_break: Box::new(|id| id == "serial0"),
+            nodes: Vec::new(),
+            disks: Vec::new(),
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
         });
         Self { engine, port, scripts, timers, monitors, folder: tempfile::tempdir().unwrap(), chardevs }

@@ -1,0 +1,65 @@
+//! Who else uses an image: the locks by which processes that know them, QEMU among them, keep out of each other's way.
+//!
+//! Each use of an image is a bit. Whoever uses it so holds byte `USED + bit`; whoever does not let others use it so
+//! holds byte `NOT_SHARED + bit`. All locks are shared ones, so holding is never refused: each process takes its own and
+//! then looks for those that contradict. They vanish with the process.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use sys::ofd;
+
+const USED: u32 = 100;
+const NOT_SHARED: u32 = 200;
+
+/// Bit and name.
+type Use = (u32, &'static str);
+const CONSISTENT_READ: Use = (0, "consistent read");
+const WRITE: Use = (1, "write");
+const RESIZE: Use = (3, "resize");
+
+/// Somebody else uses the image in a way that does not go together with ours.
+#[derive(Debug, thiserror::Error)]
+#[error("Failed to get {kind}\"{what}\" lock. Is another process using the image [{}]?", path.display())]
+pub struct LockError {
+    kind: &'static str,
+    what: &'static str,
+    path: PathBuf,
+}
+
+/// Takes and checks the locks of a process that reads `file` and lets nobody else write it, and that itself writes it if
+/// `write`. Without locks in the file system nobody is kept out.
+pub(crate) fn keep(file: BorrowedFd<'_>, path: &Path, write: bool) -> Result<(), LockError> {
+    match try_keep(file, write) {
+        Ok(None) => Ok(()),
+        Ok(Some((kind, what))) => Err(LockError { kind, what, path: path.to_owned() }),
+        Err(error) => {
+            tracing::debug!(%error, path = %path.display(), "an image cannot be locked");
+            Ok(())
+        }
+    }
+}
+
+/// Gives what contradicts, if anything does.
+fn try_keep(file: BorrowedFd<'_>, write: bool) -> io::Result<Option<(&'static str, &'static str)>> {
+    let used: &[Use] = if write { &[CONSISTENT_READ, WRITE, RESIZE] } else { &[CONSISTENT_READ] };
+    let not_shared = [WRITE, RESIZE];
+    for (bit, _) in used {
+        ofd::lock_shared(file, USED + bit)?;
+    }
+    for (bit, _) in not_shared {
+        ofd::lock_shared(file, NOT_SHARED + bit)?;
+    }
+    for &(bit, what) in used {
+        if ofd::is_locked_by_others(file, NOT_SHARED + bit)? {
+            return Ok(Some(("", what)));
+        }
+    }
+    for (bit, what) in not_shared {
+        if ofd::is_locked_by_others(file, USED + bit)? {
+            return Ok(Some(("shared ", what)));
+        }
+    }
+    Ok(None)
+}
