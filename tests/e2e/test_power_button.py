@@ -85,7 +85,6 @@ class WithSystemd(Scenario):
             r"Stopped target .*multi-user\.target",
             r"Stopped .*systemd-logind\.service",
             r"Reached target .*poweroff\.target",
-            "All filesystems unmounted",
         ):
             await vm.console.expect(text)
         self.assertEqual(await vm.event("SHUTDOWN"), {"guest": True, "reason": "guest-shutdown"})
