@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod guest;
 mod host;
 mod tally;
@@ -23,6 +24,8 @@ usage: cargo xtask CHORE
   test                      everything the tests need, then every test
   bench [--runs N] [NAME..] the figures, beside QEMU's when it is installed; names: boot cpu greeting query pipeline
                             stop crowded idle
+  fuzz [--seconds N] [NAME..]
+                            run the fuzz targets, 10 s each when not said otherwise; names: qmp cli registers tree kernel
   ci-setup                  install by package name what the tests need (Debian, as root)";
 
 fn main() -> Result<ExitCode> {
@@ -34,6 +37,7 @@ fn main() -> Result<ExitCode> {
         ["test"] if !test::all()? => return Ok(ExitCode::FAILURE),
         ["test"] => {}
         ["bench", rest @ ..] => bench::all(rest)?,
+        ["fuzz", rest @ ..] => fuzz::all(rest)?,
         ["ci-setup"] => ci::setup()?,
         ["help" | "-h" | "--help"] => println!("{HELP}"),
         _ => bail!("no such chore\n{HELP}"),
