@@ -83,6 +83,9 @@ const REPLIES: &[(&str, &str, Take)] = replies! {
     query_migrate {};
     query_migrate_capabilities {};
     query_migrate_parameters {};
+    query_block {};
+    query_blockstats {};
+    query_named_block_nodes {};
     query_dump {};
     query_dump_guest_memory_capability {};
     query_tpm_models {};
