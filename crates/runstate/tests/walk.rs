@@ -10,7 +10,8 @@ mod common;
 
 use common::*;
 use runstate::*;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 
 /// What the engine's side looks like while the value is `life`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,25 +299,72 @@ struct Count {
     refusals: usize,
 }
 
-fn walk(starts: Vec<Lifecycle>) -> Count {
-    let mut seen: HashSet<Key> = starts.iter().map(key).collect();
-    let mut queue: VecDeque<Lifecycle> = starts.into();
+/// Where every request leads, by the numbers of the values: what the walk has found out, for those who look further.
+struct Map {
+    asked: Vec<Request>,
+    /// A row for each value.
+    steps: Vec<Step>,
+    /// Whether a value waits for a report.
+    waits: Vec<bool>,
+}
+
+/// The number of the value that a request leads to, and whether a guest's or device's request made before it is stale then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Step(u32);
+
+impl Step {
+    const REFUSED: Step = Step(u32::MAX);
+    const STALE: u32 = 1 << 31;
+
+    fn to(self, from: usize) -> usize {
+        if self == Step::REFUSED { from } else { (self.0 & !Step::STALE) as usize }
+    }
+
+    fn makes_stale(self) -> bool {
+        self != Step::REFUSED && self.0 & Step::STALE != 0
+    }
+}
+
+fn walk(starts: Vec<Lifecycle>) -> (Count, Map) {
+    let mut numbers: HashMap<Key, u32> = HashMap::new();
+    let mut queue = VecDeque::new();
+    for life in starts {
+        let next = numbers.len() as u32;
+        if let Entry::Vacant(entry) = numbers.entry(key(&life)) {
+            entry.insert(next);
+            queue.push_back(life);
+        }
+    }
     let mut asked = requests(0);
+    let mut map = Map { asked: asked.clone(), steps: vec![], waits: vec![] };
     let mut count = Count { values: 0, requests: 0, refusals: 0 };
     while let Some(life) = queue.pop_front() {
         check_value(&life);
+        let number = count.values as u32;
         count.values += 1;
+        map.waits.push(life.awaits_report());
         for request in &mut asked {
             count.requests += 1;
             stamp(request, life.epoch());
             match life.apply(request) {
                 Ok(outcome) => {
                     check_step(&life, request, &outcome);
-                    if outcome.next != life && seen.insert(key(&outcome.next)) {
-                        queue.push_back(outcome.next);
-                    }
+                    let stale = if outcome.next.epoch() == life.epoch() { 0 } else { Step::STALE };
+                    let to = if outcome.next == life {
+                        number
+                    } else {
+                        let fresh = numbers.len() as u32;
+                        *numbers.entry(key(&outcome.next)).or_insert_with(|| {
+                            queue.push_back(outcome.next);
+                            fresh
+                        })
+                    };
+                    map.steps.push(Step(to | stale));
                 }
-                Err(_) => count.refusals += 1,
+                Err(_) => {
+                    map.steps.push(Step::REFUSED);
+                    count.refusals += 1;
+                }
             }
             if stamp(request, life.epoch() + 1) {
                 count.requests += 1;
@@ -327,7 +375,99 @@ fn walk(starts: Vec<Lifecycle>) -> Count {
         check_actions(&life);
         check_reset_reachable(&life);
     }
-    count
+    (count, map)
+}
+
+/// What became of all pairs of requests that were made at the same moment.
+#[derive(Debug, Default)]
+struct Pairs {
+    pairs: u64,
+    /// Both orders, and the second at every point of what the first leads to.
+    interleavings: u64,
+    /// Pairs whose two orders lead to one value.
+    alike: u64,
+}
+
+impl Map {
+    fn step(&self, value: usize, request: usize) -> Step {
+        self.steps[value * self.asked.len() + request]
+    }
+
+    /// The value and all that reports make of it, one after the other, whatever they say.
+    fn stages(&self, value: usize, reports: &[usize], out: &mut Vec<usize>) {
+        out.clear();
+        out.push(value);
+        let mut at = 0;
+        while let Some(&value) = out.get(at) {
+            at += 1;
+            if self.waits[value] {
+                for &report in reports {
+                    let next = self.step(value, report).to(value);
+                    if !out.contains(&next) {
+                        out.push(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Two requests are under way in every value: either comes first, and the other when that is done, or at any point in
+    /// between. Each of the ways ends in a value that the walk knows, which waits for nothing once all reports are in.
+    fn check_pairs(&self) -> Pairs {
+        let is_report = |at: &usize| matches!(self.asked[*at], Request::Engine(_));
+        let (reports, requests): (Vec<usize>, Vec<usize>) = (0..self.asked.len()).partition(is_report);
+        let carries_epoch: Vec<bool> = self
+            .asked
+            .iter()
+            .map(|request| matches!(request, Request::Guest(_) | Request::Device(_)))
+            .collect();
+        let values = self.waits.len();
+        // Where a value comes to rest when all goes well: each step of a lift, no wake due.
+        let mut rest: Vec<u32> = Vec::with_capacity(values);
+        let mut stages = vec![];
+        for value in 0..values {
+            self.stages(value, &reports, &mut stages);
+            let settled = stages.iter().filter(|stage| !self.waits[**stage]).count();
+            assert!(settled > 0, "a value never comes to rest");
+            let (mut at, mut steps) = (value, 0);
+            while self.waits[at] {
+                // In the order of `reports`: prepared, or else started with nothing due.
+                let next = [0, 2].map(|which| self.step(at, reports[which])).into_iter();
+                at = next
+                    .filter(|step| *step != Step::REFUSED)
+                    .map(|step| step.to(at))
+                    .find(|next| *next != at)
+                    .expect("a report is taken");
+                steps += 1;
+                assert!(steps < 4, "reports without end");
+            }
+            rest.push(at as u32);
+        }
+        let after = |value: usize, first: Step, request: usize| {
+            let stale = first.makes_stale() && carries_epoch[request];
+            let value = rest[value] as usize;
+            if stale { value } else { rest[self.step(value, request).to(value)] as usize }
+        };
+        let mut found = Pairs::default();
+        for value in 0..values {
+            for (at, &one) in requests.iter().enumerate() {
+                let first = self.step(value, one);
+                let to = first.to(value);
+                self.stages(to, &reports, &mut stages);
+                let stages = stages.len() as u64;
+                for &other in &requests[at..] {
+                    let second = self.step(value, other);
+                    found.pairs += 1;
+                    // A stage takes any request: the walk has been in each.
+                    found.interleavings += stages;
+                    found.alike += u64::from(after(to, first, other) == after(second.to(value), second, one));
+                }
+                // The other way round.
+                found.interleavings += stages * at as u64;
+            }
+        }
+        found
+    }
 }
 
 /// Gives a guest's or device's request another epoch. Says whether it is one.
@@ -368,9 +508,13 @@ fn starts(actions: Actions, wake_policy: WakePolicy, wakeup_supported: bool) -> 
 }
 
 fn walk_and_tell(what: &str, starts: Vec<Lifecycle>) {
-    let Count { values, requests, refusals } = walk(starts);
+    let (Count { values, requests, refusals }, map) = walk(starts);
     println!("{what}: {values} values, {requests} requests, {refusals} of them refused");
     assert!(values > 1000, "the walk did not get far");
+    let Pairs { pairs, interleavings, alike } = map.check_pairs();
+    println!(
+        "{what}: {pairs} pairs of requests, {interleavings} interleavings, {alike} pairs alike in both orders"
+    );
 }
 
 #[test]
