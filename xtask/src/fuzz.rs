@@ -46,7 +46,7 @@ pub fn all(words: &[&str]) -> Result<()> {
 fn build() -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let status = host::cargo()
-        .args(["build", "--release", "--locked", "--target", &target, "--target-dir"])
+        .args(["build", "--release", "--target", &target, "--target-dir"])
         .arg(host::root().join("target/fuzz"))
         .current_dir(host::root().join("fuzz"))
         .env("RUSTFLAGS", FLAGS.join(" "))
