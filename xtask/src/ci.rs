@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail};
 use crate::host;
 
 /// A program that must be there, and the packages that bring it.
-const NEEDED: [(&str, &[&str]); 6] = [
+const NEEDED: [(&str, &[&str]); 7] = [
     ("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu"]),
     ("dtc", &["device-tree-compiler"]),
     ("cpio", &["cpio"]),
     ("python3", &["python3", "python3-venv"]),
+    // The fuzzer's runtime is built from C++.
+    ("g++", &["g++"]),
     ("gdb-multiarch", &["gdb-multiarch"]),
     ("mke2fs", &["e2fsprogs"]),
 ];

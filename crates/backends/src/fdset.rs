@@ -42,7 +42,7 @@ pub enum FdSetError {
     /// A set without a descriptor that was opened for writing.
     #[error("file descriptor set {0} holds no descriptor that can be written to")]
     NotWritable(u32),
-    /// More than [`MOST`] descriptors.
+    /// More descriptors than a program keeps for others (256).
     #[error("file descriptor sets cannot hold more than {MOST} descriptors")]
     Full,
     /// Duplicating it failed.
