@@ -22,8 +22,8 @@ usage: cargo xtask CHORE
   guest debian              fetch Debian's kernel and make an initramfs: target/guests/debian/
   guest embedded            rebuild the embedded guest and compare it with the committed image
   test                      everything the tests need, then every test
-  bench [--runs N] [NAME..] the figures, beside QEMU's when it is installed; names: boot cpu greeting query pipeline
-                            stop crowded idle
+  bench [--runs N] [NAME..] the figures, beside QEMU's when it is installed; names: boot cpu greeting connect
+                            query pipeline unknown schema stop resting weighted crowded events busy-events reset quit idle
   fuzz [--seconds N] [NAME..]
                             run the fuzz targets, 10 s each when not said otherwise; names: qmp cli registers tree kernel
   ci-setup                  install by package name what the tests need (Debian, as root)";

@@ -1,6 +1,6 @@
-//! The measurements themselves: each starts a machine, and gives named values.
+//! What a guest's work costs, and what the measurements share: each starts a machine, and gives named values.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -23,7 +23,8 @@ const GIGA_INSTRUCTIONS: [(&str, f64); 10] = [
     ("mix", 0.3700),
 ];
 
-fn us(duration: Duration) -> f64 {
+/// In microseconds.
+pub fn us(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1000.0
 }
 
@@ -32,6 +33,13 @@ pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
     values.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// The median and the tail of some times in microseconds.
+pub fn p50_and_p99(name: &str, times: &mut [f64]) -> Vec<Value> {
+    [("p50", 0.5), ("p99", 0.99)]
+        .map(|(part, share)| Value::new(&format!("{name} {part}"), quantile(times, share), "us"))
+        .into()
 }
 
 fn debian(bench: &Bench, peer: &Peer, memory: &str, append: &str) -> Result<Vm> {
@@ -53,10 +61,23 @@ fn debian(bench: &Bench, peer: &Peer, memory: &str, append: &str) -> Result<Vm> 
     Vm::start(peer, &bench.folder, &extra)
 }
 
-fn embedded(bench: &Bench, peer: &Peer, extra: &[&str]) -> Result<Vm> {
+/// The embedded guest, with further options.
+pub fn embedded(bench: &Bench, peer: &Peer, extra: &[&str]) -> Result<Vm> {
     let image = host::embedded_guest();
     let common = ["-m", "128M", "-kernel", image.to_str().context("odd path")?];
     Vm::start(peer, &bench.folder, &[&common, extra].concat())
+}
+
+/// The embedded guest waiting at its prompt, or with so many harts that are all busy.
+pub fn prompt(bench: &Bench, peer: &Peer, busy: Option<usize>, extra: &[&str]) -> Result<Vm> {
+    let harts = busy.unwrap_or(1).to_string();
+    let mut vm = embedded(bench, peer, &[&["-smp", &harts], extra].concat())?;
+    vm.expect("dormouse> ")?;
+    if let Some(harts) = busy {
+        vm.type_text(&format!("spin {harts}\n"))?;
+        vm.expect(&format!("spinning on {harts} "))?;
+    }
+    Ok(vm)
 }
 
 /// Debian's kernel until its init says that it is up: CPU time and wall time.
@@ -86,125 +107,4 @@ pub fn cpu(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
     let mean = (logs / GIGA_INSTRUCTIONS.len() as f64).exp();
     values.push(Value::new("MIPS geometric mean", mean, "M/s"));
     Ok(values)
-}
-
-/// From the start of the process to the greeting on its monitor, the machine waiting for `cont`.
-pub fn greeting(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    let mut times = Vec::new();
-    for _ in 0..5 {
-        let vm = embedded(bench, peer, &["-S"])?;
-        vm.connect()?;
-        times.push(us(vm.started().elapsed()) / 1000.0);
-    }
-    Ok(vec![Value::new("start to greeting", quantile(&mut times, 0.5), "ms")])
-}
-
-/// Round trips of `query-status`, the guest idle at its prompt.
-pub fn query(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    let mut vm = embedded(bench, peer, &[])?;
-    vm.expect("dormouse> ")?;
-    let mut qmp = vm.connect()?;
-    qmp.negotiate()?;
-    for _ in 0..500 {
-        qmp.call("query-status")?;
-    }
-    let mut times = Vec::with_capacity(5000);
-    for _ in 0..5000 {
-        let start = Instant::now();
-        qmp.call("query-status")?;
-        times.push(us(start.elapsed()));
-    }
-    Ok(vec![
-        Value::new("query-status p50", quantile(&mut times, 0.5), "us"),
-        Value::new("query-status p99", quantile(&mut times, 0.99), "us"),
-    ])
-}
-
-/// A thousand `query-status` written at once.
-pub fn pipeline(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    const DEPTH: usize = 1000;
-    const ROUNDS: usize = 10;
-    let mut vm = embedded(bench, peer, &[])?;
-    vm.expect("dormouse> ")?;
-    let mut qmp = vm.connect()?;
-    qmp.negotiate()?;
-    let batch = "{\"execute\":\"query-status\"}".repeat(DEPTH);
-    let start = Instant::now();
-    for _ in 0..ROUNDS {
-        qmp.send(&batch)?;
-        for _ in 0..DEPTH {
-            qmp.reply()?;
-        }
-    }
-    let rate = (DEPTH * ROUNDS) as f64 / start.elapsed().as_secs_f64();
-    Ok(vec![Value::new("pipelined by 1000", rate, "/s")])
-}
-
-/// `stop` and `cont` to their replies, with a busy hart on every core but one.
-pub fn stop(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    let harts = bench.cores.saturating_sub(1).max(1);
-    stop_and_cont(bench, peer, harts, 300, "", &[])
-}
-
-/// The same, with less weight for our hart threads; QEMU has no such option.
-pub fn weighted(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    let harts = bench.cores.saturating_sub(1).max(1);
-    stop_and_cont(bench, peer, harts, 300, "weighted ", weight(peer))
-}
-
-/// The same with twice as many busy harts as cores.
-pub fn crowded(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    stop_and_cont(bench, peer, 2 * bench.cores, 200, "crowded ", weight(peer))
-}
-
-fn weight(peer: &Peer) -> &'static [&'static str] {
-    if peer.name == "dormouse" { &["-x-hart-nice", "10"] } else { &[] }
-}
-
-fn stop_and_cont(
-    bench: &Bench,
-    peer: &Peer,
-    harts: usize,
-    pairs: usize,
-    label: &str,
-    options: &[&str],
-) -> Result<Vec<Value>> {
-    let mut vm = embedded(bench, peer, &[&["-smp", &harts.to_string()], options].concat())?;
-    vm.expect("dormouse> ")?;
-    vm.type_text(&format!("spin {harts}\n"))?;
-    vm.expect(&format!("spinning on {harts} "))?;
-    let mut qmp = vm.connect()?;
-    qmp.negotiate()?;
-    let (mut stops, mut conts) = (Vec::new(), Vec::new());
-    for _ in 0..pairs {
-        for (command, times) in [("stop", &mut stops), ("cont", &mut conts)] {
-            let start = Instant::now();
-            qmp.call(command)?;
-            times.push(us(start.elapsed()));
-            // So that the harts are really busy, or really at rest, when the next command comes.
-            std::thread::sleep(Duration::from_millis(3));
-        }
-    }
-    let mut values = Vec::new();
-    for (command, times) in [("stop", &mut stops), ("cont", &mut conts)] {
-        for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
-            values.push(Value::new(&format!("{label}{command} {name}"), quantile(times, part), "us"));
-        }
-    }
-    Ok(values)
-}
-
-/// What a machine costs whose guest waits at its prompt: anonymous memory, and CPU time in two seconds.
-pub fn idle(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
-    const WINDOW: Duration = Duration::from_secs(2);
-    let mut vm = embedded(bench, peer, &[])?;
-    vm.expect("dormouse> ")?;
-    std::thread::sleep(WINDOW / 4);
-    let before = vm.cpu_seconds()?;
-    std::thread::sleep(WINDOW);
-    let ms = (vm.cpu_seconds()? - before) * 1000.0 / WINDOW.as_secs_f64();
-    Ok(vec![
-        Value::new("idle anonymous memory", vm.anonymous_mib()?, "MiB"),
-        Value::new("idle CPU per second", ms, "ms"),
-    ])
 }

@@ -4,7 +4,10 @@
 //! of the runs with the least and the greatest, the ratio of the medians, and whether the aim is met. An aim is relative
 //! wherever it can be: an absolute time says more about the machine than about the program.
 
+mod fanout;
 mod figures;
+mod life;
+mod monitor;
 mod qmp;
 mod vm;
 
@@ -25,6 +28,13 @@ pub struct Bench {
     cores: usize,
 }
 
+impl Bench {
+    /// Busy harts that leave one core free, when there is more than one.
+    fn spare(&self) -> usize {
+        self.cores.saturating_sub(1).max(1)
+    }
+}
+
 /// One measured value.
 pub struct Value {
     name: String,
@@ -42,16 +52,24 @@ impl Value {
 type Measure = fn(&Bench, &Peer) -> Result<Vec<Value>>;
 
 /// Name, measurement, and whether it needs the Debian guest.
-const MEASURES: [(&str, Measure, bool); 9] = [
+const MEASURES: [(&str, Measure, bool); 17] = [
     ("boot", figures::boot, true),
     ("cpu", figures::cpu, true),
-    ("greeting", figures::greeting, false),
-    ("query", figures::query, false),
-    ("pipeline", figures::pipeline, false),
-    ("stop", figures::stop, false),
-    ("weighted", figures::weighted, false),
-    ("crowded", figures::crowded, false),
-    ("idle", figures::idle, false),
+    ("greeting", life::greeting, false),
+    ("connect", monitor::connect, false),
+    ("query", monitor::query, false),
+    ("pipeline", monitor::pipeline, false),
+    ("unknown", monitor::unknown, false),
+    ("schema", monitor::schema, false),
+    ("stop", life::stop, false),
+    ("resting", life::resting, false),
+    ("weighted", life::weighted, false),
+    ("crowded", life::crowded, false),
+    ("events", fanout::events, false),
+    ("busy-events", fanout::busy_events, false),
+    ("reset", life::reset, false),
+    ("quit", life::quit, false),
+    ("idle", life::idle, false),
 ];
 
 /// What a value should be.
@@ -60,25 +78,63 @@ enum Aim {
     TimesAtMost(f64),
     /// At least so many times QEMU's.
     TimesAtLeast(f64),
+    /// Less than QEMU's.
+    Below,
+    /// More than QEMU's.
+    Above,
     /// At most so much.
     Limit(f64),
 }
 
-/// The aims of the first milestone.
-const AIMS: [(&str, Aim); 14] = [
+/// The aims.
+const AIMS: [(&str, Aim); 48] = [
     ("boot CPU time", Aim::TimesAtMost(3.0)),
     ("MIPS geometric mean", Aim::TimesAtLeast(1.0 / 6.0)),
     ("start to greeting", Aim::Limit(5.0)),
     ("start to greeting", Aim::TimesAtMost(1.0 / 3.0)),
+    ("start to first reply", Aim::TimesAtMost(1.0 / 3.0)),
+    ("connect to greeting p50", Aim::Below),
+    ("connect to greeting p99", Aim::Below),
+    ("connect to negotiated p50", Aim::Below),
+    ("connect to negotiated p99", Aim::Below),
     ("query-status p50", Aim::TimesAtMost(1.0 / 3.0)),
+    ("query-status p99", Aim::Below),
+    ("synchronous commands", Aim::Above),
     ("pipelined by 1000", Aim::TimesAtLeast(5.0)),
-    ("stop p50", Aim::TimesAtMost(1.0)),
-    ("stop p99", Aim::TimesAtMost(1.0)),
-    ("cont p50", Aim::TimesAtMost(1.0)),
-    ("cont p99", Aim::TimesAtMost(1.0)),
+    ("unknown commands", Aim::Above),
+    ("query-qmp-schema p50", Aim::Below),
+    ("stop p50", Aim::Below),
+    ("stop p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("stop to event p50", Aim::Below),
+    ("stop to event p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("cont p50", Aim::Below),
+    ("cont p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("cont to event p50", Aim::Below),
+    ("cont to event p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("resting stop p50", Aim::Below),
+    ("resting stop p99", Aim::Below),
+    ("resting stop to event p50", Aim::Below),
+    ("resting stop to event p99", Aim::Below),
+    ("resting cont p50", Aim::Below),
+    ("resting cont p99", Aim::Below),
+    ("resting cont to event p50", Aim::Below),
+    ("resting cont to event p99", Aim::Below),
     ("crowded stop p99", Aim::TimesAtMost(1.0 / 3.0)),
     ("crowded cont p99", Aim::TimesAtMost(1.0 / 3.0)),
+    ("events of request p50", Aim::Below),
+    ("events of request p99", Aim::Limit(1000.0)),
+    ("events of request p99", Aim::Below),
+    ("events after first p99", Aim::Limit(1000.0)),
+    ("busy events of request p50", Aim::Below),
+    ("busy events of request p99", Aim::Limit(1000.0)),
+    ("busy events of request p99", Aim::Below),
+    ("busy events after first p99", Aim::Limit(1000.0)),
+    ("system_reset p50", Aim::Below),
+    ("system_reset p99", Aim::Below),
+    ("quit to process gone", Aim::Below),
+    ("idle resident memory", Aim::Below),
     ("idle anonymous memory", Aim::Limit(8.0)),
+    ("idle anonymous memory", Aim::Below),
     ("idle CPU per second", Aim::Limit(0.5)),
 ];
 
@@ -175,7 +231,7 @@ fn collect(bench: &Bench, peers: &[Peer], runs: usize, measure: Measure) -> Resu
 }
 
 fn print_series(series: &Series, peers: &[Peer]) {
-    let mut line = format!("{:22}", series.name);
+    let mut line = format!("{:28}", series.name);
     let mut medians = Vec::new();
     for (peer, runs) in peers.iter().zip(&series.runs) {
         let mut runs = runs.clone();
@@ -202,6 +258,8 @@ fn print_series(series: &Series, peers: &[Peer]) {
 fn verdict(aim: &Aim, value: f64, ratio: Option<f64>) -> String {
     let (text, met) = match *aim {
         Aim::Limit(limit) => (format!("at most {limit}"), Some(value <= limit)),
+        Aim::Below => ("below QEMU's".to_owned(), ratio.map(|ratio| ratio < 1.0)),
+        Aim::Above => ("above QEMU's".to_owned(), ratio.map(|ratio| ratio > 1.0)),
         Aim::TimesAtMost(limit) => (format!("at most {limit:.2} times"), ratio.map(|ratio| ratio <= limit)),
         Aim::TimesAtLeast(limit) => (format!("at least {limit:.2} times"), ratio.map(|ratio| ratio >= limit)),
     };
@@ -238,6 +296,8 @@ mod tests {
         assert!(verdict(&Aim::TimesAtMost(1.0), 1.0, None).contains("no peer"));
         assert!(verdict(&Aim::TimesAtMost(1.0), 1.0, Some(1.1)).contains("MISSED"));
         assert!(verdict(&Aim::TimesAtLeast(5.0), 1.0, Some(6.0)).contains("met"));
+        assert!(verdict(&Aim::Below, 1.0, Some(1.0)).contains("MISSED"));
+        assert!(verdict(&Aim::Above, 1.0, Some(1.1)).contains("met"));
         assert!(verdict(&Aim::Limit(5.0), 6.0, Some(0.1)).contains("MISSED"));
     }
 }

@@ -43,7 +43,7 @@ impl Qmp {
     }
 
     /// The next line that the server sends.
-    fn line(&mut self) -> Result<Vec<u8>> {
+    pub fn line(&mut self) -> Result<Vec<u8>> {
         let mut looked = self.used;
         loop {
             if let Some(length) = self.buffer.iter().skip(looked).position(|&byte| byte == b'\n') {
@@ -79,16 +79,59 @@ impl Qmp {
 
     /// Waits for the next reply; an error is an error.
     pub fn reply(&mut self) -> Result<()> {
+        self.answer().map(drop)
+    }
+
+    /// The next reply itself; an error is an error.
+    pub fn answer(&mut self) -> Result<Vec<u8>> {
         loop {
             let line = self.line()?;
-            if has(&line, "\"return\"") {
-                return Ok(());
-            }
-            if has(&line, "\"error\"") {
-                bail!("{}", String::from_utf8_lossy(&line));
+            if Qmp::is_reply(&line)? {
+                return Ok(line);
             }
         }
     }
+
+    /// Executes a command that must be refused.
+    pub fn refused(&mut self, command: &str) -> Result<()> {
+        self.send(&format!("{{\"execute\":\"{command}\"}}"))?;
+        loop {
+            let line = self.line()?;
+            if has(&line, "\"error\"") {
+                return Ok(());
+            }
+            if has(&line, "\"return\"") {
+                bail!("{command} was not refused");
+            }
+        }
+    }
+
+    /// Whether a line is a reply; an error is an error.
+    pub fn is_reply(line: &[u8]) -> Result<bool> {
+        // The schema is looked at from its beginning only.
+        if has(line.get(..64).unwrap_or(line), "\"return\"") {
+            return Ok(true);
+        }
+        if has(line, "\"error\"") {
+            bail!("{}", String::from_utf8_lossy(line));
+        }
+        Ok(false)
+    }
+
+    /// Whether a whole line has been read already.
+    pub fn has_line(&self) -> bool {
+        self.buffer.iter().skip(self.used).any(|&byte| byte == b'\n')
+    }
+
+    /// What to poll.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+}
+
+/// Whether a line is the event of this name.
+pub fn is_event(line: &[u8], name: &str) -> bool {
+    has(line, "\"event\"") && has(line, &format!("\"{name}\""))
 }
 
 fn has(line: &[u8], text: &str) -> bool {

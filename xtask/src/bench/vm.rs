@@ -107,15 +107,30 @@ impl Vm {
         Ok(ns as f64 / 1e9)
     }
 
-    /// Anonymous memory that is resident, in MiB.
-    pub fn anonymous_mib(&self) -> Result<f64> {
+    /// A number that `/proc/PID/status` has; memory is in KiB.
+    pub fn status(&self, key: &str) -> Result<f64> {
         let file = format!("/proc/{}/status", self.child.id());
         let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
         text.lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
-            .map(|kib| kib / 1024.0)
-            .with_context(|| format!("{file} has no RssAnon"))
+            .find_map(|line| line.strip_prefix(key))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .with_context(|| format!("{file} has no {key}"))
+    }
+
+    /// How many descriptors are open.
+    pub fn descriptors(&self) -> Result<f64> {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let files = std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+        Ok(files.count() as f64)
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait(&mut self) -> Result<()> {
+        let status = self.child.wait().context("cannot wait for the machine")?;
+        if !status.success() {
+            bail!("the machine ended with {status}");
+        }
+        Ok(())
     }
 }
 
