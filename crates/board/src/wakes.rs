@@ -44,6 +44,10 @@ impl Wakers {
             due: *asserted,
             alarm: None,
         }));
+        for state in &mut states {
+            // A device of a held machine looks at its alarm only when the machine goes on: it is due then.
+            state.due |= state.armed.is_some() && state.alarm.is_some_and(|alarm| alarm.left_ns == 0);
+        }
         states
     }
 }

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runstate::{DeviceRequest, Effect, Effects, EngineReport, Event, Request, WakeFate, WakeSource};
+use runstate::{
+    DeviceRequest, Effect, Effects, EngineReport, Event, Request, WakeFate, WakeSource, WatchdogAction,
+};
 use vmcore::park::flag;
 use vmcore::{BootEntry, Device, PlaceError, StartParams};
 
@@ -152,6 +154,9 @@ impl MachineThread {
         }
         if let Some(Event::DumpCompleted { .. }) = event {
             self.publisher.note_job(self.job.report());
+        }
+        if let Some(Event::Watchdog { action: WatchdogAction::Debug }) = event {
+            tracing::warn!("the guest's watchdog has expired");
         }
         self.publisher.publish(&self.lifecycle, &self.cause, event);
     }
