@@ -8,13 +8,13 @@ cross=${CROSS_COMPILE:-riscv64-linux-gnu-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export LC_ALL=C SOURCE_DATE_EPOCH=0
-cp "$here"/head.S "$here"/guest.c "$here"/guest.ld "$work"/
+cp "$here"/head.S "$here"/guest.[ch] "$here"/memory.c "$here"/guest.ld "$work"/
 (
   cd "$work"
   flags=(-march=rv64imac_zicsr_zifencei -mabi=lp64 -mcmodel=medany -std=gnu11 -Os -Wall -Wextra -Werror
          -ffreestanding -fno-builtin -fno-pic -fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables
          -fno-unwind-tables -fno-ident -fno-tree-loop-distribute-patterns -nostdlib -static)
-  "${cross}gcc" "${flags[@]}" -no-pie -Wl,--build-id=none,--no-warn-rwx-segments,-T,guest.ld -o guest.elf head.S guest.c
+  "${cross}gcc" "${flags[@]}" -no-pie -Wl,--build-id=none,--no-warn-rwx-segments,-T,guest.ld -o guest.elf head.S guest.c memory.c
   "${cross}objcopy" -O binary guest.elf guest.bin
 )
 install -m 644 "$work/guest.bin" "$out"

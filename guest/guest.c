@@ -11,9 +11,7 @@
  *    pushes a byte only when there is room. What was typed ahead of a `reset` is kept in memory that is not cleared.
  *  - While it sleeps the UART is masked at the PLIC: only the alarm or the management may wake it.
  */
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long u64;
+#include "guest.h"
 
 /* ---- machine: memory map of `virt` ---- */
 #define TEST 0x00100000UL /* test finisher */
@@ -23,7 +21,6 @@ typedef unsigned long u64;
 #define PLIC 0x0c000000UL /* SiFive PLIC; contexts are M and S of hart 0, M and S of hart 1, ... */
 #define UART 0x10000000UL /* 16550, registers one byte apart */
 #define TIMEBASE_HZ 10000000UL
-#define NS 1000000000UL
 
 enum { IRQ_UART = 10, IRQ_RTC = 11 };
 enum { UART_DATA = 0, UART_IER = 1, UART_MCR = 4, UART_LSR = 5,
@@ -83,14 +80,14 @@ static int typed_drain(void)
     return any;
 }
 
-static void putch(char c)
+void putch(char c)
 {
     while (!(*reg8(UART + UART_LSR) & LSR_THRE))
         ;
     *reg8(UART + UART_DATA) = (u8)c;
 }
 
-static void puts(const char *s)
+void puts(const char *s)
 {
     for (; *s; s++) {
         if (*s == '\n')
@@ -100,7 +97,7 @@ static void puts(const char *s)
 }
 
 /* Decimal, with at least `width` digits. */
-static void putdec(u64 v, int width)
+void putdec(u64 v, int width)
 {
     char b[24];
     int n = 0;
@@ -121,7 +118,7 @@ static void puthex(u64 v)
 }
 
 /* Seconds with six decimals. */
-static void putsec(u64 ns)
+void putsec(u64 ns)
 {
     putdec(ns / NS, 1);
     putch('.');
@@ -144,15 +141,21 @@ static int getch(void)
     }
 }
 
+int typed_any(void)
+{
+    typed_drain();
+    return typed.head != typed.tail;
+}
+
 /* ---- clocks ---- */
-static u64 monotonic_ns(void)
+u64 monotonic_ns(void)
 {
     u64 t;
     asm volatile("rdtime %0" : "=r"(t));
     return t * (NS / TIMEBASE_HZ);
 }
 
-static u64 rtc_ns(void)
+u64 rtc_ns(void)
 {
     u64 low = *reg32(RTC + RTC_TIME_LOW); /* latches the high word */
     return (u64)*reg32(RTC + RTC_TIME_HIGH) << 32 | low;
@@ -216,7 +219,7 @@ static int streq(const char *a, const char *b)
 }
 
 /* A decimal number of at most nine digits; -1 if it is none. */
-static long number(const char *s)
+long number(const char *s)
 {
     long v = 0;
     int n = 0;
@@ -301,7 +304,7 @@ static void cmd_spin(const char *arg)
         for (u32 i = 0; i < 100000; i++)
             asm volatile("");
         rounds++;
-    } while (!typed_drain() && typed.head == typed.tail);
+    } while (!typed_any());
     spinning = 0;
     puts("spun ");
     putdec(rounds, 1);
@@ -383,6 +386,9 @@ static void cmd_help(void)
     puts("clocks           monotonic time and the RTC, as this guest sees them\n"
          "sleep [SECONDS]  suspend to RAM, with an alarm if SECONDS are given\n"
          "spin [HARTS]     keep a hart (or more) busy until a key is pressed\n"
+         "fill MIB         write so much memory in a way that can be checked\n"
+         "check            compare what was filled\n"
+         "churn MIB [RATE] rewrite that much of it, RATE MiB a second, until a key is pressed\n"
          "harts            list the harts\n"
          "panic            power off because of a system failure\n"
          "event BITS       tell the panic device: 1 panicked, 2 crash kernel, 4 shutdown\n"
@@ -393,7 +399,7 @@ static void cmd_help(void)
          "help             this list\n");
 }
 
-static void execute(const char *name, const char *arg)
+static void execute(const char *name, char *arg)
 {
     if (streq(name, "sleep"))
         cmd_sleep(arg);
@@ -405,6 +411,12 @@ static void execute(const char *name, const char *arg)
         cmd_fail(arg);
     else if (streq(name, "event"))
         cmd_event(arg);
+    else if (streq(name, "fill"))
+        cmd_fill(arg);
+    else if (streq(name, "check"))
+        cmd_check(arg);
+    else if (streq(name, "churn"))
+        cmd_churn(arg);
     else if (*arg)
         puts(name), puts(": too many words; try help\n");
     else if (streq(name, "clocks"))
@@ -453,7 +465,7 @@ static void read_line(char *line)
 }
 
 /* Cuts off the first word; gives it, and moves the pointer to what follows without the blanks around it. */
-static char *first_word(char **rest)
+char *first_word(char **rest)
 {
     char *p = *rest, *end;
     while (*p == ' ')
@@ -487,10 +499,11 @@ void guest_trap(u64 cause, u64 pc, u64 value)
         asm volatile("wfi");
 }
 
-void guest_main(u64 hart)
+void guest_main(u64 hart, const void *device_tree)
 {
     char line[LINE];
     boot_hart = hart;
+    memory_find(device_tree);
     if (typed.head - typed.tail > sizeof typed.buf || typed.seal != typed_seal())
         typed.head = typed.tail = 0;
     typed.seal = 0;

@@ -52,8 +52,19 @@ class Prompt(Scenario):
             await vm.up()
             vm.console.type("help\n")
             await vm.up()
-            for name in ("clocks", "sleep", "spin", "harts", "panic", "reset", "poweroff", "help"):
+            for name in ("clocks", "sleep", "spin", "fill", "check", "churn", "harts", "panic", "reset", "poweroff", "help"):
                 self.assertRegex(vm.console.text, rf"\n{name} ")
+
+    async def test_memory_is_filled_churned_and_checked(self):
+        async with Embedded() as vm:
+            await vm.up()
+            vm.console.type("fill 4\nchurn 2 1\n")
+            await vm.console.expect("filled 1024 pages")
+            await vm.console.expect("churning")
+            vm.console.type("\ncheck\nfill 4000\n")
+            await vm.console.expect(r"churned \d+ pages, 0 wrong, clocks went back 0 times")
+            await vm.console.expect("checked 1024 pages, 0 wrong")
+            await vm.console.expect("fill: expected a number of MiB that fits into RAM")
 
     async def test_harts_wait_in_firmware(self):
         async with Embedded(harts=4) as vm:
