@@ -344,4 +344,10 @@ impl Tlb {
             });
         }
     }
+
+    /// Drops all write slots.
+    pub(crate) fn drop_writes(&mut self) {
+        self.drop_writes_to_code();
+        self.write_sets.iter_mut().for_each(DataSet::flush);
+    }
 }

@@ -326,6 +326,15 @@ impl Harts {
         }
     }
 
+    /// Has `kinds` dropped at every hart and waits until that is done: each has dropped them, or is outside and will before
+    /// it executes anything. The caller is no hart, and holds no lock that one may want.
+    pub fn fence_all(&self, kinds: u32) {
+        let posted: Vec<_> = self.iter().map(|hart| (hart, hart.gate.post_fence(kinds))).collect();
+        for (hart, ticket) in posted {
+            hart.gate.wait_fence(ticket);
+        }
+    }
+
     /// Has `kinds` dropped at each hart of `targets` (ids) and waits until that is done. Hart `caller` is executing and
     /// holds no lock; while it waits it counts as outside, so that two harts fencing one another get through. A fence
     /// at the caller itself is served at its next block boundary, before it executes another instruction.

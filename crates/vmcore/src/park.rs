@@ -46,6 +46,10 @@ pub mod fence_kind {
     pub const INSTRUCTION: u32 = 1 << 1;
     /// Write entries of pages that have become code.
     pub const WRITE_ENTRIES: u32 = 1 << 2;
+    /// All write entries: the next store to each page is to be noticed.
+    pub const ALL_WRITES: u32 = 1 << 3;
+    /// Everything that is cached of guest memory: its content was replaced.
+    pub const CONTENT: u32 = 1 << 4;
 }
 
 const OUTSIDE: u32 = 0;
@@ -143,6 +147,11 @@ impl Gate {
         let posted = self.fences_posted.load(Ordering::SeqCst);
         drop_kinds(self.fence_kinds.swap(0, Ordering::SeqCst));
         self.fences_served.fetch_max(posted, Ordering::SeqCst);
+        // Either this sees the watcher of `wait_fence`, or that sees the fence served.
+        if self.mode.load(Ordering::SeqCst) & WATCHED != 0 {
+            self.mode.fetch_and(!WATCHED, Ordering::SeqCst);
+            self.mode.wake_all();
+        }
     }
 
     // ---- everybody else ----
@@ -176,6 +185,11 @@ impl Gate {
 
     /// Sleeps until the hart is outside. The caller has raised a flag that makes it leave, and keeps it raised.
     pub fn wait_outside(&self) {
+        self.wait_mode(|| false);
+    }
+
+    /// Sleeps until the hart is outside or `done`, of which the hart tells those who watch its mode.
+    fn wait_mode(&self, done: impl Fn() -> bool) {
         fence(Ordering::SeqCst);
         loop {
             let seen = self.mode.load(Ordering::SeqCst);
@@ -186,6 +200,9 @@ impl Gate {
             if seen == watched
                 || self.mode.compare_exchange(seen, watched, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             {
+                if done() {
+                    return;
+                }
                 self.mode.wait(watched);
             }
         }
@@ -202,5 +219,11 @@ impl Gate {
     /// Whether the fence with this ticket is done: served, or the hart is outside and will serve it before it executes.
     pub fn fence_done(&self, ticket: u64) -> bool {
         self.fences_served.load(Ordering::SeqCst) >= ticket || self.is_outside()
+    }
+
+    /// Sleeps until the fence with this ticket is done, as [`Gate::fence_done`] has it. Not for a hart's own thread: it
+    /// would not serve its own fences meanwhile.
+    pub fn wait_fence(&self, ticket: u64) {
+        self.wait_mode(|| self.fences_served.load(Ordering::SeqCst) >= ticket);
     }
 }

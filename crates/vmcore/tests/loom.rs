@@ -140,6 +140,35 @@ fn a_fence_posted_while_another_is_served_counts_by_itself() {
     });
 }
 
+/// Whoever sleeps until a fence is done is woken, whether the hart serves it or goes outside, and finds that no block uses
+/// what the fence drops.
+#[test]
+fn one_who_waits_for_a_fence_is_woken_when_it_is_done() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let done = Arc::new(AtomicU32::new(0));
+        let hart = {
+            let (gate, done) = (Arc::clone(&gate), Arc::clone(&done));
+            thread::spawn(move || {
+                let mut cached = true;
+                assert!(gate.enter(0));
+                for _ in 0..2 {
+                    if gate.flags() & flag::FENCE != 0 {
+                        gate.serve_fences(|kinds| cached &= kinds & fence_kind::ALL_WRITES == 0);
+                    }
+                    let finished = done.load(Ordering::SeqCst) == 1;
+                    assert!(!(finished && cached), "a block uses write entries whose fence is done");
+                }
+                gate.leave();
+            })
+        };
+        let ticket = gate.post_fence(fence_kind::ALL_WRITES);
+        gate.wait_fence(ticket);
+        done.store(1, Ordering::SeqCst);
+        hart.join().unwrap();
+    });
+}
+
 /// Three threads have too many orders to try them all: those with at most three preemptions, which is where faults of
 /// such protocols are.
 fn model_of_three(body: impl Fn() + Sync + Send + 'static) {

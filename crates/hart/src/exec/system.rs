@@ -165,11 +165,17 @@ impl Hart {
 
     /// Drops what the fence `kinds` name.
     pub(crate) fn drop_cached(&mut self, kinds: u32) {
+        // First of all, while it is known which pages may have been written.
+        if kinds & (fence_kind::ALL_WRITES | fence_kind::CONTENT) != 0 {
+            self.tlb.drop_writes();
+        } else if kinds & fence_kind::WRITE_ENTRIES != 0 {
+            self.tlb.drop_writes_to_code();
+        }
+        if kinds & fence_kind::CONTENT != 0 {
+            self.tlb.flush_all();
+        }
         if kinds & fence_kind::TRANSLATION != 0 {
             self.tlb.flush_translated();
-        }
-        if kinds & fence_kind::WRITE_ENTRIES != 0 {
-            self.tlb.drop_writes_to_code();
         }
         if kinds & fence_kind::INSTRUCTION != 0 {
             self.tlb.flush_fetch();

@@ -146,3 +146,25 @@ fn a_fence_wait_gives_way_to_a_park() {
     assert_eq!(world.harts.remote_fence(0, 1..2, fence_kind::TRANSLATION), FenceWait::Interrupted);
     assert!(caller.gate().is_outside());
 }
+
+#[test]
+fn a_fence_at_all_harts_is_done_when_each_has_served_it_or_is_outside() {
+    let world = world(2);
+    let executing = Arc::clone(world.harts.get(1).unwrap());
+    assert!(executing.gate().enter(0));
+    let hart = std::thread::spawn(move || {
+        while executing.gate().flags() & flag::FENCE == 0 {
+            std::thread::yield_now();
+        }
+        let mut asked = 0;
+        executing.gate().serve_fences(|kinds| asked = kinds);
+        asked
+    });
+    world.harts.fence_all(fence_kind::ALL_WRITES);
+    assert_eq!(hart.join().unwrap(), fence_kind::ALL_WRITES, "it served while it went on executing");
+    let outside = world.harts.get(0).unwrap().gate();
+    assert_eq!(outside.flags(), flag::FENCE, "this one serves before it executes");
+    let mut asked = 0;
+    outside.serve_fences(|kinds| asked = kinds);
+    assert_eq!(asked, fence_kind::ALL_WRITES);
+}
