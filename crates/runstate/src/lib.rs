@@ -39,7 +39,8 @@
 //! 6. Once an outgoing migration has committed, nothing that the job does makes the machine live.
 //! 7. A reset is never refused while the process lives, and when it is done only holds of a job and prelaunch are left.
 //!
-//! `tests/walk.rs` visits every reachable value under every request and checks them.
+//! `tests/walk.rs` visits every reachable value under every request and checks them. `tests/tables` derives from the same values
+//! the tables and the diagram in `ARCHITECTURE.md` and `docs/states.md`.
 //!
 //! # Effects: the contract for engines
 //!

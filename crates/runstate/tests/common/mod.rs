@@ -1,6 +1,8 @@
 //! A machine in miniature: it interprets effects the way an engine does, and answers the reports from its fields.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod space;
+
 use runstate::*;
 
 pub use runstate::DeviceRequest as D;
