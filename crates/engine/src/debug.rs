@@ -21,7 +21,7 @@ use vmcore::{DebugHit, Point, Space, Vcpu};
 
 use crate::hart::Stepping;
 use crate::machine::MachineThread;
-use crate::queue::{Message, Reply};
+use crate::queue::Reply;
 use crate::record::By;
 use crate::{Engine, ManageError};
 
@@ -114,13 +114,7 @@ impl Engine {
         &self,
         ask: impl FnOnce(&mut MachineThread) -> T + Send + 'static,
     ) -> Option<T> {
-        let (reply, answer) = sync_channel(1);
-        let ask = move |machine: &mut MachineThread| {
-            // The asker waits for it.
-            let _ = reply.send(ask(machine));
-        };
-        self.inner.sender.post(Message::Debug(Box::new(ask)));
-        answer.recv().ok()
+        self.inner.sender.on_machine(ask)
     }
 }
 

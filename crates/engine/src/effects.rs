@@ -11,8 +11,9 @@ use vmcore::park::flag;
 use vmcore::{BootEntry, Device, PlaceError, StartParams};
 
 use crate::hart::{Doing, Hart, Slot};
+use crate::job::{Go, JobControl};
 use crate::machine::{MachineThread, Unpark};
-use crate::work::{Go, Task};
+use crate::work::Task;
 
 /// How long the end of the machine waits for harts to park, which they do at once.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -103,7 +104,11 @@ impl MachineThread {
                 }
             }
             Effect::BeginJob(_) => self.begin_job(),
-            Effect::CancelJob(_) => self.job.cancel(),
+            Effect::CancelJob(_) => {
+                if let Some(job) = &self.job {
+                    job.cancel();
+                }
+            }
             Effect::Exit { code } => self.exit = Some(code),
             // Snapshots and migration come with their own issue: nothing is staged yet.
             Effect::AdoptGuest => {}
@@ -144,7 +149,7 @@ impl MachineThread {
     /// Sets the job going that was asked for. One asked for without its work has nothing to do and never ends: only
     /// tests of the lifecycle do that.
     fn begin_job(&mut self) {
-        self.job = self.go.take().map(Go::start).unwrap_or_default();
+        self.job = self.go.take().map(Go::start);
     }
 
     pub(crate) fn publish(&self, event: Option<Event>) {
@@ -153,7 +158,7 @@ impl MachineThread {
             self.publisher.note_io_error(self.worker.io_error(device));
         }
         if let Some(Event::DumpCompleted { .. }) = event {
-            self.publisher.note_job(self.job.report());
+            self.publisher.note_job(self.job.as_ref().map(JobControl::report).unwrap_or_default());
         }
         if let Some(Event::Watchdog { action: WatchdogAction::Debug }) = event {
             tracing::warn!("the guest's watchdog has expired");

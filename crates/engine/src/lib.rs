@@ -27,6 +27,7 @@ mod capture;
 mod debug;
 mod effects;
 mod hart;
+mod job;
 mod journal;
 mod machine;
 mod metrics;
@@ -52,6 +53,7 @@ use vmcore::{HsmState, Machine, PlaceError, StorageError, Vcpu};
 
 pub use capture::HartRegisters;
 pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
+pub use job::{Job, JobControl, JobReport, JobWork};
 pub use journal::Replay;
 pub use metrics::{Durations, HartFigures, Latencies};
 pub use publish::{Subscriber, SubscriptionId};
@@ -59,7 +61,6 @@ pub use queue::Port;
 pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
 pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
-pub use work::{Job, JobControl, JobReport, JobWork};
 
 use hart::{Counted, Hart, HartThread};
 use machine::{MachineThread, Parts};
@@ -329,7 +330,7 @@ impl Engine {
     /// Asks for a job, and returns when it has begun: the machine stands if the job wants that. `work` then runs on a
     /// thread of its own, without the machine thread waiting for it.
     pub fn begin(&self, by: By, request: ManagementRequest, work: JobWork) -> Result<Job, ManageError> {
-        let (go, job) = work::job(work, self.inner.sender.clone()).map_err(|_| ManageError::NoThread)?;
+        let (go, job) = job::job(work, self.inner.sender.clone()).map_err(|_| ManageError::NoThread)?;
         self.ask(|reply| Message::Begin { request, by, go, reply })?;
         Ok(job)
     }

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use clock::TimerQueue;
@@ -25,11 +25,12 @@ use vmcore::{Machine, PlaceError, SbiReturn};
 use crate::ManageError;
 use crate::debug::DebugState;
 use crate::hart::Hart;
+use crate::job::{Go, JobControl};
 use crate::publish::Publisher;
 use crate::queue::{Message, Receiver, Reply};
 use crate::record::{By, Cause};
 use crate::wakes::WakeBook;
-use crate::work::{Done, Go, JobControl, Task, Worker};
+use crate::work::{Done, Task, Worker};
 
 /// `SBI_ERR_FAILED`: what a request that led to nothing returns to the guest.
 const FAILED: i64 = -1;
@@ -62,7 +63,7 @@ enum Asker {
     Nobody,
     Guest { hart: u32, epoch: u64, request: GuestRequest },
     Device(DeviceRequest),
-    Job(SyncSender<()>),
+    Job(Reply),
 }
 
 /// A request that was applied and is not answered yet.
@@ -116,7 +117,7 @@ pub(crate) struct MachineThread {
     /// The job that is asked for, until it begins.
     pub(crate) go: Option<Go>,
     /// The job under way, or the last one.
-    pub(crate) job: JobControl,
+    pub(crate) job: Option<JobControl>,
     /// The request that waits for the worker.
     underway: Option<Operation>,
     /// What came meanwhile.
@@ -145,7 +146,7 @@ impl MachineThread {
             cause: Cause::START,
             tasks: 0,
             go: None,
-            job: JobControl::default(),
+            job: None,
             underway: None,
             waiting: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -247,7 +248,7 @@ impl MachineThread {
             Message::Guest { hart, epoch, request } => self.guest(hart, epoch, request),
             Message::Device => self.devices(),
             Message::Worked(done) => self.worked(done),
-            Message::Debug(ask) => ask(self),
+            Message::Call(ask) => ask(self),
             Message::Describe { hart, reply } => {
                 let _ = reply.send(self.describe(hart));
             }
@@ -415,8 +416,8 @@ impl MachineThread {
             Asker::Nobody => {}
             Asker::Device(request) => tracing::debug!(?request, %refusal, "a device's request was refused"),
             Asker::Job(reply) => {
-                tracing::debug!(%refusal, "a job's report was refused");
-                let _ = reply.send(());
+                tracing::debug!(%refusal, "a job's step was refused");
+                let _ = reply.send(Err(refusal.into()));
             }
         }
     }
@@ -432,7 +433,8 @@ impl MachineThread {
             Asker::Guest { hart, epoch, request } => self.answer_guest(hart, epoch, request, dropped),
             Asker::Device(_) | Asker::Nobody => {}
             Asker::Job(reply) => {
-                let _ = reply.send(());
+                let done = if dropped { Err(ManageError::Ended) } else { error.map_or(Ok(()), Err) };
+                let _ = reply.send(done);
             }
         }
     }
@@ -478,7 +480,7 @@ fn overtakes(message: &Message) -> bool {
         | Message::Job { .. }
         | Message::Guest { .. }
         | Message::Device
-        | Message::Debug(_) => false,
+        | Message::Call(_) => false,
     }
 }
 

@@ -10,10 +10,10 @@ use clock::GuestClock;
 use runstate::{Event, Lifecycle, WakeFate, WakeSource};
 use vmcore::IoError;
 
+use crate::job::JobReport;
 use crate::journal::{Journal, Replay};
 use crate::record::{Cause, Clocks, Notes, Record, Situation, Stamp};
 use crate::status::Status;
-use crate::work::JobReport;
 
 /// Somebody who follows the machine: a monitor session, a log.
 pub trait Subscriber: Send + Sync {

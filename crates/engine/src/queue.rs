@@ -10,9 +10,10 @@ use runstate::{DeviceRequest, GuestRequest, ManagementRequest, MigrationRequest}
 use vmcore::{DevicePort, Harts};
 
 use crate::ManageError;
+use crate::job::Go;
 use crate::machine::MachineThread;
 use crate::record::By;
-use crate::work::{Done, Go};
+use crate::work::Done;
 
 /// Where the answer to a request of management goes, once all that it led to has happened.
 pub(crate) type Reply = mpsc::SyncSender<Result<(), ManageError>>;
@@ -23,16 +24,16 @@ pub(crate) enum Message {
     Management { request: ManagementRequest, by: By, reply: Reply },
     /// A request of management that begins a job; `go` sets it going once the machine stands.
     Begin { request: ManagementRequest, by: By, go: Go, reply: Reply },
-    /// The report of a job.
-    Job { request: MigrationRequest, reply: mpsc::SyncSender<()> },
+    /// A step of a job, or its end.
+    Job { request: MigrationRequest, reply: Reply },
     /// The worker has done what it was asked.
     Worked(Done),
     /// A request that the guest made on hart `hart`.
     Guest { hart: u32, epoch: u64, request: GuestRequest },
     /// There are requests in the devices' inbox.
     Device,
-    /// What a debugger asks; see [`crate::debug`].
-    Debug(Box<dyn FnOnce(&mut MachineThread) + Send>),
+    /// Call this: what debuggers and jobs ask.
+    Call(Box<dyn FnOnce(&mut MachineThread) + Send>),
     /// Describe hart `hart`.
     Describe { hart: u32, reply: mpsc::SyncSender<Option<String>> },
 }
@@ -66,6 +67,20 @@ impl Sender {
     /// Posts a request of management. Returns whether the machine thread is still there.
     pub(crate) fn post(&self, message: Message) -> bool {
         self.messages.send(message).is_ok()
+    }
+
+    /// Has the machine thread call `ask`, and waits for it; `None` once the machine has ended.
+    pub(crate) fn on_machine<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut MachineThread) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let ask = move |machine: &mut MachineThread| {
+            // The asker waits for it.
+            let _ = reply.send(ask(machine));
+        };
+        self.post(Message::Call(Box::new(ask)));
+        answer.recv().ok()
     }
 
     pub(crate) fn post_guest(&self, hart: u32, epoch: u64, request: GuestRequest) {

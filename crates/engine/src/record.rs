@@ -10,7 +10,7 @@ use runstate::{
 };
 use vmcore::IoError;
 
-use crate::work::JobReport;
+use crate::job::JobReport;
 
 /// A moment on the three clocks that are never the same. All in ns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
