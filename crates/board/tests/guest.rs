@@ -56,6 +56,7 @@ impl Machine1 {
                 Exit::Limit => self.ground.host.advance(1_000_000),
                 Exit::Stopped => return None,
                 Exit::Debug(hit) => panic!("nobody debugs, and yet {hit:?}"),
+                Exit::MemoryLost => panic!("memory is lost that was never absent"),
                 Exit::Request { request, .. } => return Some(request),
             }
         }

@@ -150,7 +150,7 @@ enum Next {
     /// Post a request that the guest made in this epoch.
     Post(u64, GuestRequest),
     /// The hart cannot go on since this epoch.
-    Broken(u64),
+    Broken(u64, Fault),
     /// No instruction can be executed: counted time jumps to what comes next.
     Idle,
 }
@@ -176,10 +176,9 @@ impl HartThread {
                 Next::Again => {}
                 Next::Sleep(mask) => gate.wait_raised(mask | flag::CONTROL | flag::EXIT),
                 Next::Post(epoch, request) => self.queue.post_guest(self.hart.shared.id(), epoch, request),
-                Next::Broken(epoch) => self.queue.post_device(
-                    epoch,
-                    DeviceRequest::HartFailed { what: Fault::HartThread { hart: self.hart.shared.id() } },
-                ),
+                Next::Broken(epoch, what) => {
+                    self.queue.post_device(epoch, DeviceRequest::HartFailed { what });
+                }
                 Next::Idle => self.idle(),
             }
         }
@@ -199,7 +198,7 @@ impl HartThread {
             // Before it is outside: see `execute`.
             let epoch = self.harts.epoch();
             self.hart.shared.gate().leave();
-            Next::Broken(epoch)
+            Next::Broken(epoch, Fault::HartThread { hart: self.hart.shared.id() })
         })
     }
 
@@ -287,6 +286,11 @@ impl HartThread {
             Exit::Request { request, ecall } => {
                 slot.doing = Doing::AwaitsAnswer { ecall };
                 Next::Post(epoch, request)
+            }
+            Exit::MemoryLost => {
+                slot.doing = Doing::Stopped;
+                slot.step = Stepping::No;
+                Next::Broken(epoch, Fault::HostMemory { hart: shared.id() })
             }
         }
     }
