@@ -249,7 +249,8 @@ pub(crate) enum BadHeader {
     Damage(Damage),
 }
 
-fn is_memory(memory: u64) -> bool {
+/// Whether a machine can have this much memory.
+pub(crate) fn is_memory(memory: u64) -> bool {
     memory.is_multiple_of(PAGE_SIZE) && memory <= MAX_MEMORY
 }
 

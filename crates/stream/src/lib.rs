@@ -54,15 +54,19 @@ mod control;
 mod error;
 mod frame;
 mod header;
+mod mapped;
 mod memory;
 mod reader;
+mod survey;
 mod writer;
 
 pub use control::Control;
 pub use error::{Damage, ReadError, WriteError};
 pub use header::{Compression, FileId, Header, Layout, Parent, Summary};
+pub use mapped::{ChunkError, MappedFile, MappedWriter, ParentError};
 pub use memory::{Content, Form, Piece, Totals, is_zero};
 pub use reader::{Item, Limits, Reader};
+pub use survey::{Survey, SurveyError};
 pub use writer::Writer;
 
 /// The format version that this program writes; it reads all up to it.

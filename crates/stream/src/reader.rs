@@ -10,7 +10,7 @@ use crate::memory::{Content, Form, Piece, Record, Totals, hash};
 use crate::{CHUNK_SIZE, FORMAT_VERSION, Section};
 
 /// Bytes that are read ahead.
-const BUFFER: usize = 128 << 10;
+pub(crate) const BUFFER: usize = 128 << 10;
 
 /// How much a reader takes. What is announced above that is refused before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +65,17 @@ impl<R: Read> Reader<R> {
     /// When this is no streamed form, or one that this program cannot read.
     pub fn new(input: R, limits: &Limits) -> Result<Self, ReadError> {
         let mut input = BufReader::with_capacity(BUFFER, input);
-        let mut offset = 0;
-        let preamble = read_preamble(&mut input, &mut offset, Layout::Streamed)?;
-        let mut frames = Frames::new(input, &preamble, offset);
+        let preamble = read_preamble(&mut input, Layout::Streamed)?;
+        Self::behind(input, &preamble, limits)
+    }
+
+    /// Reads on behind `preamble`, which has been judged.
+    pub(crate) fn behind(
+        input: BufReader<R>,
+        preamble: &[u8; PREAMBLE],
+        limits: &Limits,
+    ) -> Result<Self, ReadError> {
+        let mut frames = Frames::new(input, preamble, PREAMBLE as u64);
         let header = read_header(&mut frames, limits)?;
         Ok(Self {
             frames,
@@ -180,13 +188,8 @@ fn unpack(
 }
 
 /// Reads the first bytes of a form that shall have the layout `wanted`.
-pub(crate) fn read_preamble(
-    input: &mut impl Read,
-    offset: &mut u64,
-    wanted: Layout,
-) -> Result<[u8; PREAMBLE], ReadError> {
-    let mut bytes = [0; PREAMBLE];
-    fill(input, &mut bytes, offset, "its first bytes")?;
+pub(crate) fn read_preamble(input: &mut impl Read, wanted: Layout) -> Result<[u8; PREAMBLE], ReadError> {
+    let bytes = read_start(input)?;
     let found = layout_of(&bytes)?;
     if found != wanted {
         return Err(ReadError::WrongLayout { found, wanted });
@@ -194,8 +197,15 @@ pub(crate) fn read_preamble(
     Ok(bytes)
 }
 
+/// Reads the first bytes of any form.
+pub(crate) fn read_start(input: &mut impl Read) -> Result<[u8; PREAMBLE], ReadError> {
+    let mut bytes = [0; PREAMBLE];
+    fill(input, &mut bytes, &mut 0, "its first bytes")?;
+    Ok(bytes)
+}
+
 /// The layout of the form that begins with these bytes.
-fn layout_of(preamble: &[u8; PREAMBLE]) -> Result<Layout, ReadError> {
+pub(crate) fn layout_of(preamble: &[u8; PREAMBLE]) -> Result<Layout, ReadError> {
     let [m0, m1, m2, m3, m4, m5, m6, m7, v0, v1, v2, v3, layout, zeros @ ..] = *preamble;
     let found = [m0, m1, m2, m3, m4, m5, m6, m7];
     if found != MAGIC {

@@ -118,3 +118,43 @@ pub fn sample(compression: Compression) -> (Header, Vec<Owned>) {
     ]);
     (header(compression), items)
 }
+
+/// How many chunks [`MEMORY`] has.
+pub const CHUNKS: u64 = 5;
+
+/// Length of chunk `chunk` of [`MEMORY`].
+pub fn chunk_length(chunk: u64) -> usize {
+    (MEMORY - chunk * CHUNK_SIZE as u64).min(CHUNK_SIZE as u64) as usize
+}
+
+/// An empty file without a name.
+pub fn empty() -> std::fs::File {
+    tempfile::tempfile().unwrap()
+}
+
+/// A mapped file of a machine with [`MEMORY`]: chunk 1 raw, 2 as in the parent, 4 (short) raw, the others zero.
+pub fn mapped() -> std::fs::File {
+    let writer = stream::MappedWriter::new(empty(), MEMORY).unwrap();
+    writer.chunk(4, &noise(chunk_length(4), 4)).unwrap();
+    writer.parent(2).unwrap();
+    writer.zero(3).unwrap();
+    writer.chunk(1, &noise(CHUNK_SIZE, 1)).unwrap();
+    writer.chunk(0, &vec![0; CHUNK_SIZE]).unwrap();
+    writer.finish(&header(Compression::None), Some(&summary()), &sections()).unwrap()
+}
+
+/// A mapped file that holds `bytes`.
+pub fn file_of(bytes: &[u8]) -> std::fs::File {
+    use std::os::unix::fs::FileExt;
+    let file = empty();
+    file.write_all_at(bytes, 0).unwrap();
+    file
+}
+
+/// All bytes of a file.
+pub fn bytes_of(file: &std::fs::File) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
