@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "shared with the other tests")]
 mod support;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -213,6 +213,60 @@ fn a_job_runs_while_the_machine_stands_and_its_end_lets_it_go() {
     tell.send(()).unwrap();
     assert!(job.wait());
     world.saw(&["RESET save-vm", "RESUME running"]);
+    world.hart_runs(0);
+}
+
+/// A dump whose work notes what it finds: the machine's state, its epoch, how often boot images were placed, and whether a
+/// hart executed meanwhile.
+fn noting(world: &World, found: &Sender<(RunState, u64, u64, bool)>) -> JobWork {
+    let (engine, machine, scripts) =
+        (world.engine.clone(), Arc::clone(&world.machine), world.scripts.clone());
+    let found = found.clone();
+    let run = move |_: &engine::JobControl| {
+        let before = scripts[0].blocks();
+        let status = engine.status();
+        thread::yield_now();
+        let ran = scripts[0].blocks() != before;
+        found.send((status.state, status.epoch, machine.placed(), ran)).expect("the test listens");
+        ENDED
+    };
+    JobWork::new(run, FAILED)
+}
+
+#[test]
+fn a_dump_behind_a_reset_is_of_the_new_guest() {
+    let world = World::running(1);
+    let (tell, found) = channel();
+    let placed = world.machine.placed();
+    world.ask(Ask::SystemReset);
+    assert!(world.engine.begin(By::Unnamed, DUMP, noting(&world, &tell)).unwrap().wait());
+    world.saw(&["RESET running", "STOP save-vm", "RESUME running"]);
+    assert_eq!(found.recv(), Ok((RunState::SaveVm, 1, placed + 1, false)));
+    world.hart_runs(0);
+}
+
+#[test]
+fn a_dump_and_a_reset_at_once_are_one_after_the_other() {
+    let world = World::running(1);
+    let (tell, found) = channel();
+    for epoch in 0..100 {
+        let reset = world.client(Ask::SystemReset);
+        let job = world.engine.begin(By::Unnamed, DUMP, noting(&world, &tell)).unwrap();
+        assert!(job.wait());
+        assert_eq!(reset.join().unwrap(), Ok(()));
+        // A reset that the dump's work still saw to come waits for its end; one may also come when all is over.
+        let orders = [
+            &["RESET running", "STOP save-vm", "RESUME running"][..],
+            &["STOP save-vm", "RESET save-vm", "RESUME running"],
+            &["STOP save-vm", "RESUME running", "RESET running"],
+        ];
+        let events = world.events();
+        let order = orders.iter().position(|order| *order == events).unwrap_or_else(|| panic!("{events:?}"));
+        let dumped = if order == 0 { epoch + 1 } else { epoch };
+        let (state, of, _, ran) = found.recv().expect("the dump's work ran");
+        assert_eq!((state, of, ran), (RunState::SaveVm, dumped, false));
+        assert_eq!((world.state(), world.engine.status().epoch), (RunState::Running, epoch + 1));
+    }
     world.hart_runs(0);
 }
 
