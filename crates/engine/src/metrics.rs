@@ -89,8 +89,7 @@ impl Clocked {
 pub(crate) struct Exits([AtomicU64; Exits::KINDS.len()]);
 
 impl Exits {
-    const KINDS: [&'static str; 7] =
-        ["signal", "wait", "stopped", "request", "limit", "debug", "memory-lost"];
+    const KINDS: [&'static str; 6] = ["signal", "wait", "stopped", "request", "limit", "debug"];
 
     /// Only the hart's own thread counts.
     pub(crate) fn count(&self, exit: &Exit) {
@@ -101,7 +100,6 @@ impl Exits {
             Exit::Request { .. } => 3,
             Exit::Limit => 4,
             Exit::Debug(_) => 5,
-            Exit::MemoryLost => 6,
         };
         if let Some(counter) = self.0.get(kind) {
             // Release: who sees the count sees what was noted before it.

@@ -8,9 +8,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use ram::{OpenError, Ram};
-
-use crate::pmp::Access;
+use ram::Ram;
 
 /// A value of 1, 2, 4 or 8 bytes, little-endian in guest memory.
 pub(crate) trait Word: Copy {
@@ -91,16 +89,16 @@ impl<'a> HostWord<'a> {
         Self { at, ram: PhantomData }
     }
 
-    /// The word of `T`'s size at guest physical address `addr`, if that is aligned and in RAM, opened for `access`. Whoever
-    /// writes to it says so to the code map.
-    pub(crate) fn physical<T: Word>(ram: &'a Ram, addr: u64, access: Access) -> Result<Self, OpenError> {
+    /// The word of `T`'s size at guest physical address `addr`, if that is aligned and in RAM. Whoever writes to it
+    /// says so to the code map.
+    pub(crate) fn physical<T: Word>(ram: &'a Ram, addr: u64) -> Option<Self> {
         if !addr.is_multiple_of(T::BYTES) {
-            return Err(OpenError::Outside);
+            return None;
         }
-        let page = if access == Access::Write { ram.open_write(addr)? } else { ram.open_read(addr)? };
+        let page = ram.host_page(addr)?;
         let offset = (addr % ram::PAGE_SIZE) as usize;
         // SAFETY: the page is valid while `ram` lives; an aligned word does not leave it.
-        Ok(unsafe { Self::new(page.add(offset)) })
+        Some(unsafe { Self::new(page.add(offset)) })
     }
 
     /// The host address, to tell words apart.
@@ -179,8 +177,8 @@ pub(crate) struct CodePage<'a> {
 
 impl<'a> CodePage<'a> {
     /// The page that holds guest physical address `addr`.
-    pub(crate) fn new(ram: &'a Ram, addr: u64) -> Result<Self, OpenError> {
-        ram.open_read(addr).map(|page| Self { page, ram: PhantomData })
+    pub(crate) fn new(ram: &'a Ram, addr: u64) -> Option<Self> {
+        ram.host_page(addr).map(|page| Self { page, ram: PhantomData })
     }
 
     /// The 16 bits at `offset` (taken modulo the page, and even).
