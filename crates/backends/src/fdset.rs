@@ -42,6 +42,9 @@ pub enum FdSetError {
     /// A set without a descriptor that was opened for writing.
     #[error("file descriptor set {0} holds no descriptor that can be written to")]
     NotWritable(u32),
+    /// A set without a descriptor that was opened for reading.
+    #[error("file descriptor set {0} holds no descriptor that can be read")]
+    NotReadable(u32),
     /// More descriptors than a program keeps for others (256).
     #[error("file descriptor sets cannot hold more than {MOST} descriptors")]
     Full,
@@ -107,15 +110,28 @@ impl FdSets {
     /// # Errors
     /// [`FdSetError`] when there is none.
     pub fn open_for_writing(&self, set: u32) -> Result<OwnedFd, FdSetError> {
+        self.open(set, OFlags::RDONLY)?.ok_or(FdSetError::NotWritable(set))
+    }
+
+    /// A duplicate of the set's first descriptor that can be read.
+    ///
+    /// # Errors
+    /// [`FdSetError`] when there is none.
+    pub fn open_for_reading(&self, set: u32) -> Result<OwnedFd, FdSetError> {
+        self.open(set, OFlags::WRONLY)?.ok_or(FdSetError::NotReadable(set))
+    }
+
+    /// A duplicate of the set's first descriptor that is open in another mode than `not`.
+    fn open(&self, set: u32, not: OFlags) -> Result<Option<OwnedFd>, FdSetError> {
         let io = |source: rustix::io::Errno| FdSetError::Io { set, source: source.into() };
         let sets = self.lock();
         for member in sets.get(&set).ok_or(FdSetError::NoSuchSet(set))? {
             let mode = rustix::fs::fcntl_getfl(&member.fd).map_err(io)? & OFlags::RWMODE;
-            if mode == OFlags::WRONLY || mode == OFlags::RDWR {
-                return rustix::io::fcntl_dupfd_cloexec(&member.fd, 3).map_err(io);
+            if mode != not {
+                return rustix::io::fcntl_dupfd_cloexec(&member.fd, 3).map(Some).map_err(io);
             }
         }
-        Err(FdSetError::NotWritable(set))
+        Ok(None)
     }
 
     /// Every member, set by set.
@@ -135,14 +151,14 @@ mod tests {
 
     #[test]
     fn a_set_gives_the_member_that_can_be_written() {
-        let (mut reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
         let sets = FdSets::default();
         let (_, first) = sets.add(Some(3), reader.try_clone().unwrap().into(), None).unwrap();
         assert!(matches!(sets.open_for_writing(3), Err(FdSetError::NotWritable(3))));
         let (_, second) = sets.add(Some(3), writer.into(), Some("log".to_owned())).unwrap();
         std::fs::File::from(sets.open_for_writing(3).unwrap()).write_all(b"x").unwrap();
         let mut byte = [0];
-        reader.read_exact(&mut byte).unwrap();
+        std::fs::File::from(sets.open_for_reading(3).unwrap()).read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"x");
         let info = |fd, opaque: Option<&str>| FdInfo { set: 3, fd, opaque: opaque.map(str::to_owned) };
         assert_eq!(sets.list(), [info(first, None), info(second, Some("log"))]);

@@ -40,7 +40,7 @@ pub use fdset::{FdInfo, FdSetError, FdSets};
 pub use frontend::{Backend, CharEvent, Frontend};
 pub use mux::{Mux, MuxPort};
 pub use open::{Notice, OpenError, open};
-pub use socket::{BindError, SocketFile};
+pub use socket::{BindError, SocketFile, listen_tcp, listen_unix};
 pub use spec::{CharKind, CharSpec, SocketAddress, SocketSpec, SpecError};
 
 /// Leaves the host as it was found: terminals out of raw mode, our socket files removed.

@@ -100,7 +100,10 @@ pub(crate) fn remove_all() {
 }
 
 /// Listens at `path`; the file has mode 0600 from the first moment.
-pub(crate) fn listen_unix(path: &Path) -> Result<(OwnedFd, SocketFile), BindError> {
+///
+/// # Errors
+/// [`BindError`].
+pub fn listen_unix(path: &Path) -> Result<(OwnedFd, SocketFile), BindError> {
     let io = |source: Errno| BindError::Io { address: path.display().to_string(), source: source.into() };
     let address = SocketAddrUnix::new(path).map_err(io)?;
     let socket = unix_socket(SocketFlags::CLOEXEC).map_err(io)?;
@@ -144,7 +147,10 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> 
 }
 
 /// Listens on a TCP address; gives the address in numbers too, for a port that the system chose.
-pub(crate) fn listen_tcp(host: &str, port: u16) -> Result<(OwnedFd, String), BindError> {
+///
+/// # Errors
+/// [`BindError`].
+pub fn listen_tcp(host: &str, port: u16) -> Result<(OwnedFd, String), BindError> {
     let io = |source: io::Error| BindError::Io { address: format!("{host}:{port}"), source };
     // No host means every address, as in QEMU.
     let listener = if host.is_empty() {

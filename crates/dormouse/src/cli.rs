@@ -25,7 +25,7 @@ mod table;
 pub use error::CliError;
 pub use finish::MAX_CPUS;
 pub use options::{
-    Bios, CpuModel, MachineKind, MonitorKind, NodeKind, NodeOption, Options, PortOption, RngSource,
+    Bios, CpuModel, Incoming, MachineKind, MonitorKind, NodeKind, NodeOption, Options, PortOption, RngSource,
     VirtioKind, VirtioOption,
 };
 pub use session::gdb_place;

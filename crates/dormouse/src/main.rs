@@ -31,6 +31,9 @@ const PROGRAM: &str = "dormouse";
 const CONTROL_SLICE: Duration = Duration::from_micros(100);
 
 fn main() -> ExitCode {
+    // Before anything is opened: what a manager has left open for us may be named much later. Without it such a descriptor
+    // has to be named before we open files of our own.
+    let _ = sys::note_inherited();
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|first| first == timeline::NAME).is_some() {
         return timeline::run(arguments).unwrap_or_else(|error| complain(&error));

@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::{Builder, By, Engine};
+use migration::{Lent, MigrationError};
 use monitor::{Config, EventLog, Monitors, TestClock};
 use runstate::ManagementRequest;
 use sys::SignalFd;
 use vmcore::Machine;
 
 use crate::channels::Channels;
-use crate::cli::{MachineKind, Options};
+use crate::cli::{Incoming, MachineKind, Options};
 use crate::consoles::Consoles;
 use crate::disks::Disks;
 use crate::host;
@@ -96,13 +97,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     stub.connect(monitors.clone());
     let event_log = begin_event_log(options, &engine)?;
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
-    if !options.start_stopped && !options.incoming {
+    if !options.start_stopped && options.incoming.is_none() {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
         // only if a signal has ended the machine already.
         let _ = engine.manage_by(By::Client("command line".into()), ManagementRequest::Cont);
     }
     consoles.serve(&monitors)?;
     stub.start(options)?;
+    take_in(options, &monitors, &consoles)?;
     if let Some(daemon) = daemon {
         daemon.ready().map_err(|source| HostError { what: "-daemonize", source })?;
     }
@@ -137,6 +139,23 @@ fn build(
     consoles.attach_serial(&uart);
     channels.attach();
     Ok(engine)
+}
+
+/// A machine that is to arrive cannot be taken in from there.
+#[derive(Debug, thiserror::Error)]
+#[error("-incoming {place}: {source}")]
+struct IncomingError {
+    place: String,
+    source: MigrationError,
+}
+
+/// Begins to take in the machine that `-incoming` names a place for.
+fn take_in(options: &Options, monitors: &Monitors, consoles: &Consoles) -> Result<(), IncomingError> {
+    let Some(Incoming::From(place, address)) = &options.incoming else { return Ok(()) };
+    let fdsets = consoles.fdsets();
+    let lent = Lent { named: &|_| None, fdsets: &fdsets };
+    let begun = monitors.migrations().take_in(By::Client("command line".into()), address, &lent, true);
+    begun.map(drop).map_err(|source| IncomingError { place: place.clone(), source })
 }
 
 /// Before the machine starts, so that the log has its whole life.

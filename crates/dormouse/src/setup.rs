@@ -135,7 +135,7 @@ pub(crate) fn start(
         actions: options.actions,
         wake_policy: options.wake_policy,
         autostart: !options.start_stopped,
-        incoming: options.incoming,
+        incoming: options.incoming.is_some(),
     });
     Ok(builder.start(EngineConfig {
         machine,

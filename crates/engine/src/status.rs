@@ -6,7 +6,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use runstate::{Event, Hold, Power, RunState, WakeFate, WakeSource};
+use runstate::{Event, Hold, MigrationStatus, Power, RunState, WakeFate, WakeSource};
 
 use crate::record::{Cause, Record, Situation, Stamp};
 
@@ -99,6 +99,8 @@ pub struct Status {
     pub last_reset: Option<Last<Cause>>,
     /// The error of the last flush, if it had one.
     pub flush_error: Option<Last<Arc<str>>>,
+    /// How the migration under way stands, or how the last one ended.
+    pub migration: Option<MigrationStatus>,
 }
 
 /// A record that does not follow.
@@ -129,6 +131,7 @@ impl Status {
             wakes: 0,
             last_reset: None,
             flush_error: None,
+            migration: None,
         }
     }
 
@@ -168,6 +171,9 @@ impl Status {
         }
         if let Some(Event::Reset { .. }) = record.event {
             next.last_reset = Some(Last { what: record.cause.clone(), at });
+        }
+        if let Some(Event::Migration { status }) = record.event {
+            next.migration = Some(status);
         }
         next.situation = Arc::clone(&record.to);
         next.sequence = record.sequence;

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use backends::FdSets;
 use block::{Disk, Node};
 use clock::{ShiftedClock, TimerQueue};
 use engine::{Engine, JobControl};
+use migration::Migrations;
 use qmp::CommandSet;
 use qmp::types::{VersionInfo, VersionTriple};
 
@@ -83,8 +83,8 @@ pub(crate) struct Context {
     pub(crate) version: VersionInfo,
     /// Every command that this program offers by QMP.
     pub(crate) commands: Arc<CommandSet<&'static Qmp>>,
-    /// The migration capability `events`.
-    pub(crate) migration_events: AtomicBool,
+    /// The machine's migrations.
+    pub(crate) migrations: Migrations,
     /// The dump of guest memory under way, or the last one.
     pub(crate) dump: Mutex<Option<JobControl>>,
     /// Its monitors on sockets.
@@ -95,9 +95,9 @@ impl Context {
     pub(crate) fn new(config: Config) -> Arc<Self> {
         let version = VersionInfo { qemu: QEMU, package: config.program.clone() };
         let commands = Arc::new(commands::offered(&config));
-        let migration_events = AtomicBool::new(false);
+        let migrations = Migrations::new(config.engine.clone());
         let dump = Mutex::default();
-        Arc::new(Self { config, version, commands, migration_events, dump, lines: Lines::default() })
+        Arc::new(Self { config, version, commands, migrations, dump, lines: Lines::default() })
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -7,6 +7,7 @@ use std::thread;
 
 use backends::stream::Connection;
 use engine::{Record, Status, Subscriber, SubscriptionId};
+use migration::Migrations;
 use qmp::{Input, Limits, Session, wire};
 use rustix::event::PollFlags;
 
@@ -25,12 +26,14 @@ const TRIES: u32 = 8;
 /// What follows the machine for one client.
 struct Follower {
     outbox: Arc<Outbox>,
+    migrations: Migrations,
 }
 
 impl Subscriber for Follower {
     fn publish(&self, status: &Arc<Status>, record: Option<&Arc<Record>>) {
         let record = record.map(|record| &**record);
-        self.outbox.publish(status, record, record.and_then(events::of_engine));
+        let wanted = |record: &&Record| !events::is_of_migration(record) || self.migrations.tell_events();
+        self.outbox.publish(status, record, record.filter(wanted).and_then(events::of_engine));
     }
 
     fn is_behind(&self) -> bool {
@@ -66,7 +69,8 @@ pub(crate) fn serve(
     // First of all: a client may wait for it, and measure how long.
     outbox.send(&wire::greeting(&context.version));
     outbox.start_writer(&format!("{name}/out"))?;
-    let subscription = context.engine().subscribe(Arc::new(Follower { outbox: Arc::clone(outbox) }));
+    let follower = Follower { outbox: Arc::clone(outbox), migrations: context.migrations.clone() };
+    let subscription = context.engine().subscribe(Arc::new(follower));
     let ending = Ending { context, outbox, subscription };
     let talk = Conversation { context, client, outbox, lane: Lane::default() };
     thread::scope(|scope| {

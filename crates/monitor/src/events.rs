@@ -9,7 +9,7 @@ use engine::{Notes, Record};
 use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Rate, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
-use crate::commands::{DumpQueryResult, WatchdogAction};
+use crate::commands::{DumpQueryResult, MigrationStatus, WatchdogAction};
 use crate::lifecycle::XLifecycleRecord;
 
 qapi_enum! {
@@ -138,6 +138,22 @@ qapi_struct! {
 }
 
 qapi_struct! {
+    /// The data of MIGRATION.
+    MigrationEventInfo {
+        /// How it stands now.
+        status: MigrationStatus = "status",
+    }
+}
+
+qapi_struct! {
+    /// The data of MIGRATION_PASS.
+    MigrationPassInfo {
+        /// Which time it is, from 1.
+        pass: i64 = "pass",
+    }
+}
+
+qapi_struct! {
     /// The data of DUMP_COMPLETED.
     DumpCompletedInfo {
         /// How it went.
@@ -148,7 +164,7 @@ qapi_struct! {
 }
 
 /// The members of an event's data, taken from its Rust type.
-const fn members(ty: Type) -> &'static [ArgDef] {
+pub(crate) const fn members(ty: Type) -> &'static [ArgDef] {
     match ty {
         Type::Object(ObjectDef { members, .. }) => members,
         _ => &[],
@@ -196,6 +212,10 @@ events! {
     WATCHDOG (WatchdogInfo) Rate::OneASecond;
     /// A dump of guest memory that was asked for as detached has ended.
     DUMP_COMPLETED (DumpCompletedInfo) Rate::Free;
+    /// A migration stands differently. Only with the migration capability `events`.
+    MIGRATION (MigrationEventInfo) Rate::Free;
+    /// A migration begins to go through memory once more. Only with the migration capability `events`.
+    MIGRATION_PASS (MigrationPassInfo) Rate::Free;
     /// A request of a disk has failed. Told each time, so that every STOP has its reason.
     BLOCK_IO_ERROR (BlockIoErrorInfo) Rate::Free;
     /// The guest has opened or closed a port of a virtio console.
@@ -205,10 +225,15 @@ events! {
     X_LIFECYCLE (XLifecycleRecord) Rate::Free;
 }
 
-/// The event that tells clients of it, and when it was, the same for every monitor; `None` for those of devices and jobs
-/// that the protocol does not define yet.
+/// The event that tells clients of it, and when it was, the same for every monitor; `None` if there is none.
 pub(crate) fn of_engine(record: &Record) -> Option<(Event, Timestamp)> {
     Some((of_machine(record.event.as_ref()?, &record.notes)?, stamp(record)))
+}
+
+/// Whether the record tells of a migration, which clients hear only if they want to.
+pub(crate) fn is_of_migration(record: &Record) -> bool {
+    use runstate::Event as Machine;
+    matches!(record.event, Some(Machine::Migration { .. } | Machine::MigrationPass { .. }))
 }
 
 /// X_LIFECYCLE for a record.
@@ -269,7 +294,12 @@ fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
             let error = report.error.as_deref().map(str::to_owned);
             Event::with(&DUMP_COMPLETED, &DumpCompletedInfo { result: report.into(), error })
         }
-        Machine::Migration { .. } => return None,
+        Machine::Migration { status } => {
+            Event::with(&MIGRATION, &MigrationEventInfo { status: (*status).into() })
+        }
+        Machine::MigrationPass { pass } => {
+            Event::with(&MIGRATION_PASS, &MigrationPassInfo { pass: i64::from(*pass) })
+        }
     })
 }
 

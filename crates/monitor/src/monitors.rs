@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use backends::Backend;
 use backends::stream::{Connection, StreamSource};
+use migration::Migrations;
 use qmp::CommandSet;
 
 use crate::access::{AllowList, MonitorOptions};
@@ -102,6 +103,12 @@ impl Monitors {
         let context = Context::new(config);
         let next = AtomicUsize::new(0);
         Self { shared: Arc::new(Shared { context, next, live: Mutex::default(), ended: Condvar::new() }) }
+    }
+
+    /// The machine's migrations, which all its monitors steer.
+    #[must_use]
+    pub fn migrations(&self) -> Migrations {
+        self.shared.context.migrations.clone()
     }
 
     /// For those who have something to tell all clients.

@@ -108,28 +108,6 @@ fn processor_models_and_memory() {
 }
 
 #[test]
-fn the_one_capability_of_migration_is_kept() {
-    let world = World::new(1);
-    let mut client = world.client("qmp");
-    let set = |name: &str, state: bool| {
-        command(
-            "migrate-set-capabilities",
-            &format!("{{\"capabilities\": [{{\"capability\": \"{name}\", \"state\": {state}}}]}}"),
-        )
-    };
-    for state in [true, false] {
-        client.send(&set("events", state));
-        client.expect(&[r#"{"return": {}}"#]);
-        let now = format!("{{\"return\": [{{\"capability\": \"events\", \"state\": {state}}}]}}");
-        client.run("query-migrate-capabilities", &[&now]);
-    }
-    client.send(&set("return-path", true));
-    client.expect(&[&refusal("GenericError", "Parameter 'capability' does not accept value 'return-path'")]);
-    client.run("query-migrate", &[r#"{"return": {}}"#]);
-    client.run("query-migrate-parameters", &[r#"{"return": {}}"#]);
-}
-
-#[test]
 fn every_client_is_told_of_a_port_once_it_is_ready() {
     let world = World::new(1);
     let announcer: Announcer = world.monitors.announcer();

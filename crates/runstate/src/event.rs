@@ -60,6 +60,11 @@ pub enum Event {
         /// The new status.
         status: MigrationStatus,
     },
+    /// An outgoing migration begins to go through memory once more. Sent only where capability `events` is on.
+    MigrationPass {
+        /// Which time it is, from 1.
+        pass: u32,
+    },
     /// A detached memory dump ended.
     DumpCompleted {
         /// Whether it succeeded.
@@ -84,6 +89,7 @@ impl Event {
             Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::Migration { .. } => "MIGRATION",
+            Event::MigrationPass { .. } => "MIGRATION_PASS",
             Event::DumpCompleted { .. } => "DUMP_COMPLETED",
         }
     }
@@ -113,6 +119,7 @@ impl fmt::Display for Event {
             }
             Event::BlockIoError { device, action } => write!(f, "{{{},{}}}", device.0, action.as_str()),
             Event::Migration { status } => write!(f, "{{{}}}", status.as_str()),
+            Event::MigrationPass { pass } => write!(f, "{{{pass}}}"),
             _ => Ok(()),
         }
     }
@@ -194,6 +201,21 @@ pub enum MigrationStatus {
 }
 
 impl MigrationStatus {
+    /// Every status, in QMP's order.
+    pub const ALL: &[MigrationStatus] = &[
+        MigrationStatus::Setup,
+        MigrationStatus::Cancelling,
+        MigrationStatus::Cancelled,
+        MigrationStatus::Active,
+        MigrationStatus::PostcopyActive,
+        MigrationStatus::PostcopyPaused,
+        MigrationStatus::PostcopyRecover,
+        MigrationStatus::Completed,
+        MigrationStatus::Failed,
+        MigrationStatus::PreSwitchover,
+        MigrationStatus::Device,
+    ];
+
     /// The wire name.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -171,6 +171,8 @@ pub enum MigrationRequest {
     },
     /// A MIGRATION event that changes nothing else, such as `active` or `device`.
     Announce(MigrationStatus),
+    /// Outgoing: memory is gone through for the so-manieth time, from 1. Changes nothing.
+    Pass(u32),
     /// Outgoing: few pages are left, hold the machine.
     SwitchOver,
     /// Outgoing: device capture begins.
@@ -271,6 +273,7 @@ impl MigrationRequest {
             MigrationRequest::BackgroundCaptured => "background-captured",
             MigrationRequest::BackgroundEnd { .. } => "background-end",
             MigrationRequest::Announce(_) => "announce",
+            MigrationRequest::Pass(_) => "pass",
             MigrationRequest::SwitchOver => "switch-over",
             MigrationRequest::Seal => "seal",
             MigrationRequest::Commit { .. } => "commit",

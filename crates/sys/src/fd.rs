@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The numbers that were handed out, so that no number gets two owners.
 static ADOPTED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+/// The numbers that a parent process left open, once that has been noted.
+static INHERITED: OnceLock<BTreeSet<RawFd>> = OnceLock::new();
 
 /// Why an inherited descriptor cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +31,31 @@ pub enum AdoptError {
     },
 }
 
+/// Notes which descriptors a parent process left open, and marks them close-on-exec. To be called first of all, before the
+/// program opens anything: from then on [`adopt_fd`] gives out no other, however late it is asked.
+///
+/// # Errors
+/// There is no `/proc` to look at; then nothing is noted.
+pub fn note_inherited() -> io::Result<()> {
+    let mut open = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        open.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    open.retain(|&fd| {
+        // SAFETY: F_SETFD on a number is defined for every value: it changes only the close-on-exec flag, and fails on a
+        // number that is not open, as the one is that the folder was read through.
+        fd > 2 && unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == 0
+    });
+    // Noted once: what comes later is our own.
+    let _ = INHERITED.set(open);
+    Ok(())
+}
+
 /// Takes over descriptor `fd` of the process, which a parent left open, and marks it close-on-exec.
 ///
-/// Meant for numbers from the command line, and to be called while the program starts, before it opens files of its own:
-/// later on the number may belong to something else.
+/// Unless [`note_inherited`] was called it is meant for numbers from the command line, and to be called while the program
+/// starts, before it opens files of its own: later on the number may belong to something else.
 ///
 /// # Errors
 /// [`AdoptError`] when the number is reserved, was handed out before, or is not open.
@@ -42,6 +66,9 @@ pub fn adopt_fd(fd: RawFd) -> Result<OwnedFd, AdoptError> {
     let mut adopted = ADOPTED.lock().unwrap_or_else(PoisonError::into_inner);
     if adopted.contains(&fd) {
         return Err(AdoptError::Taken(fd));
+    }
+    if INHERITED.get().is_some_and(|inherited| !inherited.contains(&fd)) {
+        return Err(AdoptError::NotOpen { fd, source: io::Error::from_raw_os_error(libc::EBADF) });
     }
     // SAFETY: F_SETFD on a number is defined for every value: it changes only the close-on-exec flag, and fails on a number
     // that is not open.

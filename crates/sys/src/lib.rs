@@ -19,6 +19,6 @@ pub mod signals;
 
 pub use daemon::{Daemon, daemonize};
 pub use exit::at_exit;
-pub use fd::adopt_fd;
+pub use fd::{AdoptError, adopt_fd, note_inherited};
 pub use sched::{set_thread_nice, set_thread_slice};
 pub use signals::{SignalFd, SignalInfo};

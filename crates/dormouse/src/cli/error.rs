@@ -40,6 +40,9 @@ pub enum ValueError {
     /// The list or a value in it.
     #[error(transparent)]
     KeyVal(#[from] KeyValError),
+    /// Where a migration comes from.
+    #[error(transparent)]
+    Migration(#[from] migration::AddressError),
     /// A character device.
     #[error(transparent)]
     CharDev(#[from] SpecError),

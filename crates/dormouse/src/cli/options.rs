@@ -5,6 +5,7 @@ use super::error::ValueError;
 use backends::CharSpec;
 use block::{FileOptions, NodeOptions, Policy};
 use clock::{IcountShift, RtcOptions};
+use migration::Address;
 use monitor::AllowList;
 use runstate::{ActionChange, Actions, WakePolicy};
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ pub struct Options {
     pub boot: BootFiles,
     /// Wait for `cont` before the guest runs (`-S`).
     pub start_stopped: bool,
-    /// Wait for an incoming migration (`-incoming defer`).
-    pub incoming: bool,
+    /// Wait for an incoming migration.
+    pub incoming: Option<Incoming>,
     /// What to do when the guest reboots, shuts down, panics or its watchdog expires.
     pub actions: Actions,
     /// What may wake the guest.
@@ -183,6 +184,15 @@ pub enum MonitorKind {
     },
     /// For people.
     Readline,
+}
+
+/// `-incoming`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// `migrate-incoming` says from where.
+    Defer,
+    /// From there: as typed, and what it means.
+    From(String, Address),
 }
 
 /// `-add-fd`.
@@ -346,7 +356,7 @@ pub(super) struct Builder {
     pub(super) memory: Option<u64>,
     pub(super) boot: BootFiles,
     pub(super) start_stopped: bool,
-    pub(super) incoming: bool,
+    pub(super) incoming: Option<Incoming>,
     pub(super) actions: ActionChange,
     pub(super) wake_policy: WakePolicy,
     pub(super) pidfile: Option<PathBuf>,

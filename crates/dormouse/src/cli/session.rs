@@ -1,7 +1,7 @@
 //! Options about the process and its consoles: names, actions, character devices, monitors, logs.
 
 use super::error::ValueError;
-use super::options::{Builder, InheritedFd, Monitor, MonitorKind};
+use super::options::{Builder, Incoming, InheritedFd, Monitor, MonitorKind};
 use backends::keyval::{KeyValError, KeyVals, number};
 use backends::{CharKind, CharSpec, SocketAddress, SpecError};
 use monitor::AllowList;
@@ -71,12 +71,12 @@ pub(super) fn wake(builder: &mut Builder, value: &str) -> Result<(), ValueError>
     Ok(list.finish()?)
 }
 
-/// `-incoming defer`; where from is what migrations will say.
+/// `-incoming`. The last one counts.
 pub(super) fn incoming(builder: &mut Builder, value: &str) -> Result<(), ValueError> {
-    if value != "defer" {
-        return Err(ValueError::Unsupported);
-    }
-    builder.incoming = true;
+    builder.incoming = Some(match value {
+        "defer" => Incoming::Defer,
+        _ => Incoming::From(value.to_owned(), value.parse()?),
+    });
     Ok(())
 }
 

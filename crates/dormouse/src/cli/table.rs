@@ -77,7 +77,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("boot", "LIST", "accepted; there is one thing to start from", session::boot),
     // Its life.
     flag("S", "wait for 'cont' before the guest runs", |b, _| { b.start_stopped = true; Ok(()) }),
-    value("incoming", "defer", "wait for a migration; there is none yet", session::incoming),
+    value("incoming", "defer|unix:PATH|tcp:HOST:PORT|fd:N|exec:COMMAND|file:PATH", "wait for a migration", session::incoming),
     flag("no-reboot", "a reboot shuts down", |b, _| { b.actions.reboot = Some(RebootAction::Shutdown); Ok(()) }),
     flag("no-shutdown", "stay when the guest has shut down", |b, _| { b.actions.shutdown = Some(ShutdownAction::Pause); Ok(()) }),
     value("gdb", "WHERE", "a gdb stub: tcp::PORT, unix:PATH,server=on, stdio, chardev:ID, none", session::gdb),

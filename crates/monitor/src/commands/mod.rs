@@ -44,6 +44,7 @@ pub use cpu_models::CpuModel;
 pub(crate) use dump::DumpQueryResult;
 pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
 pub use machine::MachineInfo;
+pub(crate) use migration::MigrationStatus;
 pub use objects::{Object, ObjectType, Objects};
 
 use std::cell::OnceCell;

@@ -36,6 +36,9 @@ impl Step {
                 MigrationRequest::Announce(status),
                 Some(Job::Outgoing { .. } | Job::Incoming { .. } | Job::Background { .. }),
             ) => self.emit(Event::Migration { status }),
+            (MigrationRequest::Pass(pass), Some(Job::Outgoing { .. })) => {
+                self.emit(Event::MigrationPass { pass });
+            }
             (_, Some(Job::Outgoing { stage, cancelling })) => {
                 return self.outgoing_step(request, stage, cancelling);
             }

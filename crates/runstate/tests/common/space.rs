@@ -54,6 +54,7 @@ pub fn requests(epoch: Epoch) -> Vec<Request> {
         J::BackgroundEnd { ok: true },
         J::BackgroundEnd { ok: false },
         J::Announce(MigrationStatus::Active),
+        J::Pass(1),
         J::SwitchOver,
         J::Seal,
         J::Commit { postcopy: false },

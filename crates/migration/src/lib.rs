@@ -1,0 +1,245 @@
+//! The machine moved to another process or host, or into a file, while it runs: jobs over engine, saved form and memory.
+//!
+//! ```text
+//!   migrate ─────────► outgoing ─┐                              ┌─ incoming ◄──── -incoming, migrate-incoming
+//!      │ address, open           │     Channel { read, write }  │
+//!      │ (what can be refused    ├──────────────────────────────┤
+//!      │  at once)               │                              │
+//!      ▼                         │ HELLO ─────────────────────► │ board and format judged
+//!   Migrations                   │ ◄──────────────────── ACCEPT │
+//!      capabilities, parameters  │ RAM, in rounds ────────────► │
+//!      progress of the last one  │ SwitchOver: STOP             │
+//!      cancel, go on             │ Seal, last RAM, sections ──► │ everything checked and staged
+//!                                │ ◄───────────────────── READY │
+//!                                │ Commit: postmigrate          │
+//!                                │ lifecycle, COMMIT ─────────► │ IncomingLoaded: runs
+//!                                └ ◄────────────────────── DONE ┘
+//! ```
+//! What cannot answer (a file, a pipe, a program) gets the same bytes; there the end mark, flushed, is COMMIT.
+//!
+//! Invariants:
+//! * the same machine never runs twice: before COMMIT it is this one's, after it only an explicit `cont` lets it run here;
+//! * what fails before COMMIT leaves the source as it was, with whatever was asked of it meanwhile;
+//! * what is refused has opened, changed and told nothing;
+//! * the destination's machine is touched only when everything is there and was checked;
+//! * nothing that the other side does or leaves undone hangs: every wait ends with a cancel.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod capabilities;
+mod channel;
+mod incoming;
+mod open;
+mod outgoing;
+mod parameters;
+mod statistics;
+
+pub use address::{Address, AddressError};
+pub use capabilities::{Capabilities, Capability, CapabilityError};
+pub use channel::{Channel, Cutter};
+pub use open::{Lent, Listening, OpenError, Opened};
+pub use parameters::{Change, Compression, Number, ParameterError, Parameters, Text};
+pub use statistics::{Direction, Progress, RamReport, Report};
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use engine::{By, Engine, Job, ManageError};
+use runstate::{ManagementRequest, MigrationStatus, Refusal};
+
+/// Why something asked of migrations is refused. The texts are QEMU's where it has them; nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The machine refuses, cannot, or is gone.
+    #[error(transparent)]
+    Manage(#[from] ManageError),
+    /// The place cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Capabilities that cannot be.
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
+    /// A parameter that cannot be.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// `migrate-continue` at another time.
+    #[error("Migration not in expected state: {}", .0.map_or("none", MigrationStatus::as_str))]
+    NotExpected(Option<MigrationStatus>),
+    /// The host has no descriptor for it.
+    #[error("the host refuses a descriptor")]
+    NoDescriptor,
+}
+
+impl From<Refusal> for MigrationError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Manage(refusal.into())
+    }
+}
+
+/// The migrations of a machine: settings, and the one under way or the last one. Clones are the same.
+#[derive(Clone)]
+pub struct Migrations {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Migrations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Migrations").field("settings", &*self.shared.settings()).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    engine: Engine,
+    settings: Mutex<Settings>,
+    /// The last one that began.
+    last: Mutex<Option<Underway>>,
+}
+
+/// What is set by capabilities and parameters.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) parameters: Parameters,
+}
+
+/// A migration that has begun.
+#[derive(Clone, Debug)]
+struct Underway {
+    progress: Arc<Progress>,
+    cutter: Cutter,
+    gate: Arc<outgoing::Gate>,
+}
+
+impl Shared {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Underway>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Migrations {
+    /// The migrations of the machine that `engine` runs: none yet.
+    pub fn new(engine: Engine) -> Self {
+        Self { shared: Arc::new(Shared { engine, settings: Mutex::default(), last: Mutex::default() }) }
+    }
+
+    /// What is on.
+    pub fn capabilities(&self) -> Capabilities {
+        self.shared.settings().capabilities
+    }
+
+    /// Whether clients are told of migrations by events.
+    pub fn tell_events(&self) -> bool {
+        self.capabilities().has(Capability::Events)
+    }
+
+    /// Switches capabilities, all of these or none.
+    pub fn set_capabilities(&self, changes: &[(Capability, bool)]) -> Result<(), MigrationError> {
+        use runstate::Job::{Background, Outgoing};
+        if let Some(Outgoing { .. } | Background { .. }) = self.shared.engine.status().job {
+            return Err(Refusal::MigrationInProgress.into());
+        }
+        let mut settings = self.shared.settings();
+        settings.capabilities = settings.capabilities.with(changes)?;
+        Ok(())
+    }
+
+    /// The settings.
+    pub fn parameters(&self) -> Parameters {
+        self.shared.settings().parameters.clone()
+    }
+
+    /// Changes settings, all of these or none; what is under way goes by the new ones.
+    pub fn set_parameters(&self, change: &Change) -> Result<(), MigrationError> {
+        let mut settings = self.shared.settings();
+        settings.parameters = settings.parameters.with(change)?;
+        Ok(())
+    }
+
+    /// How the migration under way goes, or how the last one went. None: there was none.
+    pub fn report(&self) -> Option<Report> {
+        let last = self.shared.last().clone();
+        last.map(|last| last.progress.report(Instant::now()))
+    }
+
+    /// Begins to send the machine to `address`. A connection that fails is told by the migration's status.
+    pub fn migrate(&self, by: By, address: &Address, lent: &Lent<'_>) -> Result<Job, MigrationError> {
+        outgoing::may_begin(&self.shared.engine.status())?;
+        let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
+        let target = open::Target::prepare(address, lent, &cutter)?;
+        let progress = Arc::new(Progress::new(Direction::Outgoing, None, Instant::now()));
+        let underway = Underway { progress, cutter, gate: Arc::default() };
+        let engine = &self.shared.engine;
+        self.begin(underway, |this, underway| {
+            let work = outgoing::work(this, underway, target);
+            engine.begin(by, ManagementRequest::MigrateStart, work)
+        })
+    }
+
+    /// Begins to take in a machine from `address`. `exit`: if that fails the process ends.
+    pub fn take_in(
+        &self,
+        by: By,
+        address: &Address,
+        lent: &Lent<'_>,
+        exit: bool,
+    ) -> Result<Job, MigrationError> {
+        incoming::may_begin(&self.shared.engine.status())?;
+        let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
+        let source = open::Source::prepare(address, lent, &cutter)?;
+        let progress = Progress::new(Direction::Incoming, source.address().cloned(), Instant::now());
+        let underway = Underway { progress: Arc::new(progress), cutter, gate: Arc::default() };
+        let engine = &self.shared.engine;
+        self.begin(underway, |this, underway| {
+            let work = incoming::work(this, underway, source, exit);
+            engine.begin(by, ManagementRequest::MigrateIncoming, work)
+        })
+    }
+
+    /// Begins a job. It is what [`Self::report`] tells of from its first event on; refused, what was told before stays.
+    fn begin(
+        &self,
+        underway: Underway,
+        begin: impl FnOnce(&Arc<Shared>, &Underway) -> Result<Job, ManageError>,
+    ) -> Result<Job, MigrationError> {
+        let before = self.shared.last().replace(underway.clone());
+        begin(&self.shared, &underway).map_err(|error| {
+            let mut last = self.shared.last();
+            // Another one may have begun meanwhile.
+            if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.progress, &underway.progress)) {
+                *last = before;
+            }
+            error.into()
+        })
+    }
+
+    /// Cancels what goes out, if anything does; returns when that is told.
+    pub fn cancel(&self, by: By) -> Result<(), MigrationError> {
+        use runstate::Job::{Background, Outgoing};
+        self.shared.engine.manage_by(by, ManagementRequest::MigrateCancel)?;
+        if let Some(Outgoing { cancelling: true, .. } | Background { cancelling: true, .. }) =
+            self.shared.engine.status().job
+            && let Some(last) = &*self.shared.last()
+        {
+            last.cutter.cut();
+        }
+        Ok(())
+    }
+
+    /// `migrate-continue`: goes on from `state`, which has to be where the migration waits.
+    pub fn go_on(&self, state: Option<MigrationStatus>) -> Result<(), MigrationError> {
+        let now = self.shared.engine.status().migration;
+        if state != Some(MigrationStatus::PreSwitchover) || now != state {
+            return Err(MigrationError::NotExpected(now));
+        }
+        if let Some(last) = &*self.shared.last() {
+            last.gate.open();
+        }
+        Ok(())
+    }
+}
