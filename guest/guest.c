@@ -16,17 +16,20 @@
 /* ---- machine: memory map of `virt` ---- */
 #define TEST 0x00100000UL /* test finisher */
 #define RTC 0x00101000UL  /* goldfish RTC */
+#define D1_RTC 0x00102000UL /* the other RTC, of the Allwinner D1, there unless wakeup-rtc=off */
 #define PVPANIC 0x00104000UL
 #define WATCHDOG 0x00105000UL /* of the Allwinner A10 */
 #define PLIC 0x0c000000UL /* SiFive PLIC; contexts are M and S of hart 0, M and S of hart 1, ... */
 #define UART 0x10000000UL /* 16550, registers one byte apart */
 #define TIMEBASE_HZ 10000000UL
 
-enum { IRQ_UART = 10, IRQ_RTC = 11 };
+enum { IRQ_UART = 10, IRQ_RTC = 11, IRQ_D1_RTC = 12 };
 enum { UART_DATA = 0, UART_IER = 1, UART_MCR = 4, UART_LSR = 5,
        IER_RX = 1, MCR_LOOP = 0x10, LSR_DR = 0x01, LSR_THRE = 0x20 };
 enum { RTC_TIME_LOW = 0x00, RTC_TIME_HIGH = 0x04, RTC_ALARM_LOW = 0x08, RTC_ALARM_HIGH = 0x0c,
        RTC_IRQ_ENABLED = 0x10, RTC_CLEAR_ALARM = 0x14, RTC_CLEAR_INTERRUPT = 0x1c };
+enum { D1_DAY = 0x10, D1_TIME = 0x14, D1_ALARM_DAY = 0x20, D1_ALARM_TIME = 0x24, D1_ALARM_ENABLE = 0x28,
+       D1_IRQ_ENABLE = 0x2c, D1_ALARM_STATUS = 0x30 };
 
 static volatile u32 *reg32(u64 a) { return (volatile u32 *)a; }
 static volatile u8 *reg8(u64 a) { return (volatile u8 *)a; }
@@ -175,6 +178,24 @@ static void rtc_disarm(void)
     *reg32(RTC + RTC_CLEAR_INTERRUPT) = 1;
 }
 
+/* In so many seconds from the start of the present one: the D1's counts whole seconds. */
+static void d1_arm(u64 seconds)
+{
+    u32 day = *reg32(D1_RTC + D1_DAY), time = *reg32(D1_RTC + D1_TIME);
+    seconds += day * 86400UL + (time >> 16 & 31) * 3600 + (time >> 8 & 63) * 60 + (time & 63);
+    *reg32(D1_RTC + D1_ALARM_DAY) = (u32)(seconds / 86400);
+    *reg32(D1_RTC + D1_ALARM_TIME) = (u32)(seconds / 3600 % 24 << 16 | seconds / 60 % 60 << 8 | seconds % 60);
+    *reg32(D1_RTC + D1_IRQ_ENABLE) = 1;
+    *reg32(D1_RTC + D1_ALARM_ENABLE) = 1; /* arms */
+}
+
+static void d1_disarm(void)
+{
+    *reg32(D1_RTC + D1_ALARM_ENABLE) = 0;
+    *reg32(D1_RTC + D1_IRQ_ENABLE) = 0;
+    *reg32(D1_RTC + D1_ALARM_STATUS) = 1; /* clears it */
+}
+
 /* Proleptic Gregorian date of a day number since 1970-01-01, counted in years that begin in March. */
 static void put_date(u64 days)
 {
@@ -236,7 +257,7 @@ static void put_failure(const char *what, long error)
     puts("\n");
 }
 
-static void cmd_sleep(const char *arg)
+static void cmd_sleep(const char *arg, int by_d1)
 {
     static u64 context[14];
     long seconds = *arg ? number(arg) : 0;
@@ -255,14 +276,19 @@ static void cmd_sleep(const char *arg)
     } else {
         puts("asleep, no alarm: wake me with system_wakeup\n");
     }
-    plic_enable(1u << IRQ_RTC);
+    plic_enable(1u << (by_d1 ? IRQ_D1_RTC : IRQ_RTC));
     u64 rtc = rtc_ns(), mono = monotonic_ns();
-    if (*arg)
+    if (by_d1)
+        d1_arm((u64)seconds);
+    else if (*arg)
         rtc_arm(rtc + (u64)seconds * NS);
     long error = suspend_to_ram(context);
     rtc = rtc_ns() - rtc;
     mono = monotonic_ns() - mono;
-    rtc_disarm();
+    if (by_d1)
+        d1_disarm();
+    else
+        rtc_disarm();
     u32 irq = *plic_claim();
     if (irq)
         *plic_claim() = irq;
@@ -385,6 +411,7 @@ static void cmd_help(void)
 {
     puts("clocks           monotonic time and the RTC, as this guest sees them\n"
          "sleep [SECONDS]  suspend to RAM, with an alarm if SECONDS are given\n"
+         "nap SECONDS      the same with the alarm of the other RTC, the D1's\n"
          "spin [HARTS]     keep a hart (or more) busy until a key is pressed\n"
          "fill MIB         write so much memory in a way that can be checked\n"
          "check            compare what was filled\n"
@@ -402,7 +429,9 @@ static void cmd_help(void)
 static void execute(const char *name, char *arg)
 {
     if (streq(name, "sleep"))
-        cmd_sleep(arg);
+        cmd_sleep(arg, 0);
+    else if (streq(name, "nap"))
+        *arg ? cmd_sleep(arg, 1) : puts("nap: expected whole seconds\n");
     else if (streq(name, "spin"))
         cmd_spin(arg);
     else if (streq(name, "watchdog"))
@@ -510,6 +539,7 @@ void guest_main(u64 hart, const void *device_tree)
     *reg8(UART + UART_IER) = IER_RX;
     *reg32(PLIC + 4 * IRQ_UART) = 1;
     *reg32(PLIC + 4 * IRQ_RTC) = 1;
+    *reg32(PLIC + 4 * IRQ_D1_RTC) = 1;
     *reg32(PLIC + 0x200000 + 0x1000 * plic_context()) = 0; /* threshold */
     plic_enable(1u << IRQ_UART);
     asm volatile("csrw sie, %0" ::"r"(1UL << 9)); /* SEIE: lets the PLIC end a wfi */

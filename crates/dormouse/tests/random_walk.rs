@@ -6,6 +6,9 @@
 //!   clock ────┘                                         └─ records       value must give the same answers and status
 //! ```
 //!
+//! Clients stop, go on, wake, reset, press the power button, change the actions and which sources may wake; the guest
+//! sleeps, with an alarm of either clock or without, has its watchdog bite, panics and shuts down.
+//!
 //! Requests of one round are made at the same moment, so their order is not known: [`Model`]s are kept for every order
 //! that agrees with what was seen, and the walk fails when none is left. The host's clock stands unless the walk moves
 //! it, so guest time is known to the nanosecond, from the guest's own reads too.
@@ -14,7 +17,8 @@
 //! `DORMOUSE_WALK_OPERATIONS=1000000 cargo test --release -p dormouse --test random_walk -- --nocapture`;
 //! `DORMOUSE_WALK_SEED` repeats the choices of a walk (not the order of its threads).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -23,11 +27,11 @@ use board::{Board, BoardConfig, ImageSource};
 use clock::{GuestClock, HostClock, RtcOptions, TestClock, TimerQueue};
 use devices::SerialPort;
 use devices::virtio::EntropySource;
-use engine::{Builder, Engine, EngineConfig, ManageError, Record, Status, Subscriber};
+use engine::{Builder, Engine, EngineConfig, Last, ManageError, Record, Status, Subscriber};
 use runstate::{
     ActionChange, Config, DeviceRequest, Effect, EngineReport, Event, GuestRequest, Lifecycle,
-    ManagementRequest as M, Power, RebootAction, Refusal, Request, ShutdownAction, ShutdownCause, Sleep,
-    WakeSource,
+    ManagementRequest as M, PanicAction, Power, RebootAction, Refusal, Request, ShutdownAction,
+    ShutdownCause, Sleep, WakeChange, WakeFate, WakeSource, WakeSwitch, WatchdogAction,
 };
 use vmcore::Machine;
 
@@ -39,7 +43,9 @@ const PROMPT: &str = "dormouse> ";
 const CLIENTS: usize = 3;
 /// Long enough for any host: a walk that runs into it has found a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
-const ALARM: WakeSource = WakeSource::Rtc(1);
+/// The D1's RTC, whose alarms wake by the interrupt controller, and the goldfish RTC, which judges its own.
+const D1: WakeSource = WakeSource::Rtc(0);
+const GOLDFISH: WakeSource = WakeSource::Rtc(1);
 
 /// What the guest has printed since it was last reset.
 #[derive(Default)]
@@ -84,6 +90,12 @@ impl EntropySource for Still {
 struct Folder {
     folded: Mutex<Option<Arc<Status>>>,
     resumed: Mutex<bool>,
+    /// How often the watchdog was told to have bitten.
+    bites: AtomicU64,
+    /// The epoch of the last reset that was told.
+    epoch: AtomicU64,
+    /// When each source was last forbidden to wake the guest, on the host's clock in ns.
+    forbidden: Mutex<HashMap<WakeSource, u64>>,
     terminal: Arc<Terminal>,
 }
 
@@ -95,30 +107,69 @@ impl Subscriber for Folder {
             assert_eq!(after, **status, "the fold and the query disagree");
         }
         *folded = Some(Arc::clone(status));
+        if let Some(Last { what: (source, WakeFate::Forbidden), at }) = &status.last_refused_wake {
+            self.forbidden.lock().unwrap().insert(*source, at.host_ns);
+        }
         let mut resumed = self.resumed.lock().unwrap();
         match record.and_then(|record| record.event) {
             Some(Event::Stop) => assert!(std::mem::replace(&mut *resumed, false), "STOP after STOP"),
             Some(Event::Resume) => assert!(!std::mem::replace(&mut *resumed, true), "RESUME after RESUME"),
+            Some(Event::Watchdog { .. }) => {
+                self.bites.fetch_add(1, Ordering::SeqCst);
+            }
             // The harts are parked: what comes from here on is the next guest's.
-            Some(Event::Reset { .. }) => self.terminal.lock().clear(),
+            Some(Event::Reset { .. }) => {
+                self.terminal.lock().clear();
+                self.epoch.store(status.epoch, Ordering::SeqCst);
+            }
             _ => {}
         }
     }
 }
+
+/// An alarm that the guest has set: of which clock, and when on the wall clock in ns.
+type Alarm = (WakeSource, u64);
 
 /// What the machine may be in.
 #[derive(Clone, Debug)]
 struct Model {
     life: Lifecycle,
     /// What the guest was told to ask and has not been seen to ask yet, with the alarm that goes with a suspend.
-    pending: Option<(GuestRequest, Option<u64>)>,
-    /// When its alarm is due, on the wall clock, while it sleeps.
-    alarm: Option<u64>,
+    pending: Option<(GuestRequest, Option<Alarm>)>,
+    /// While it sleeps.
+    alarm: Option<Alarm>,
+    /// How much awake time is left until the watchdog bites, in ns.
+    watchdog: Option<u64>,
+    /// How often it was woken, and by what the last time.
+    wakes: (u64, Option<WakeSource>),
 }
 
 impl Model {
-    fn alarm_due(&self, wall: u64) -> bool {
-        self.life.is_asleep() && self.alarm.is_some_and(|alarm| alarm <= wall)
+    fn at(life: Lifecycle) -> Model {
+        Model { life, pending: None, alarm: None, watchdog: None, wakes: (0, None) }
+    }
+
+    /// The source of an alarm that is due, whether or not it is allowed to wake the guest.
+    fn due(&self, wall: u64) -> Option<WakeSource> {
+        let (source, at) = self.alarm.filter(|_| self.life.is_asleep())?;
+        (at <= wall).then_some(source)
+    }
+
+    /// The source of an alarm that is due and wakes the guest if the machine is live.
+    fn wake_due(&self, wall: u64) -> Option<WakeSource> {
+        self.due(wall).filter(|source| self.life.wake_policy().allows(*source))
+    }
+
+    fn is_awake(&self) -> bool {
+        self.life.is_live() && self.life.power() == Power::Awake
+    }
+
+    /// A request of a device that comes by itself now.
+    fn device_asks(&self, wall: u64) -> Option<DeviceRequest> {
+        if self.is_awake() && self.watchdog == Some(0) {
+            return Some(DeviceRequest::Watchdog);
+        }
+        self.wake_due(wall).filter(|_| self.life.is_live()).map(DeviceRequest::Wake)
     }
 
     /// Applies a request with all that follows from it, as an engine does.
@@ -128,15 +179,21 @@ impl Model {
         while let Some(request) = next.take() {
             let outcome = model.life.apply(&request)?;
             if outcome.next.epoch() != model.life.epoch() {
-                (model.pending, model.alarm) = (None, None);
+                (model.pending, model.alarm, model.watchdog) = (None, None, None);
             }
             model.life = outcome.next;
             for effect in outcome.effects {
                 next = match effect {
                     Effect::Prepare => Some(EngineReport::Prepared.into()),
                     Effect::StartDevices => {
-                        let due = model.alarm_due(wall).then_some(ALARM);
-                        Some(EngineReport::DevicesStarted { due }.into())
+                        Some(EngineReport::DevicesStarted { due: model.due(wall) }.into())
+                    }
+                    Effect::WakeDevices(source) => {
+                        model.wakes = (model.wakes.0 + 1, Some(source));
+                        continue;
+                    }
+                    Effect::AskWakeSources => {
+                        model.wake_due(wall).map(|source| DeviceRequest::Wake(source).at(model.life.epoch()))
                     }
                     _ => continue,
                 };
@@ -161,8 +218,7 @@ impl Model {
 
     /// Whether something is going to happen without anybody's doing.
     fn is_restless(&self, wall: u64) -> bool {
-        let asks = self.pending.is_some() && self.life.power() == Power::Awake;
-        self.life.is_live() && (asks || self.alarm_due(wall))
+        self.pending.is_some() && self.is_awake() || self.device_asks(wall).is_some()
     }
 
     /// Whether a client would see this.
@@ -170,8 +226,10 @@ impl Model {
         let life = &self.life;
         (status.state, status.power, status.holds, status.epoch)
             == (life.view(), life.power(), *life.holds(), life.epoch())
-            && (status.latched.is_some(), status.pending_reset, status.actions, status.exiting)
-                == (life.latched().is_some(), life.pending_reset(), life.actions(), life.is_exiting())
+            && (status.latched.is_some(), status.pending_reset, status.exiting)
+                == (life.latched().is_some(), life.pending_reset(), life.is_exiting())
+            && (status.actions, status.wake_policy) == (life.actions(), life.wake_policy())
+            && (status.wakes, status.last_wake.as_ref().map(|last| last.what)) == self.wakes
     }
 }
 
@@ -194,11 +252,13 @@ fn orders(model: &Model, requests: &[(M, Result<(), Refusal>)], wall: u64, out: 
     if let Some(next) = model.guest_asks(wall) {
         orders(&next, requests, wall, out);
     }
-    if model.life.is_live() && model.alarm_due(wall) {
-        let wake = DeviceRequest::Wake(ALARM).at(model.life.epoch());
-        if let Ok(next) = model.ask(wake, wall) {
-            orders(&next, requests, wall, out);
+    if let Some(request) = model.device_asks(wall)
+        && let Ok(mut next) = model.ask(request.at(model.life.epoch()), wall)
+    {
+        if request == DeviceRequest::Watchdog {
+            next.watchdog = None;
         }
+        orders(&next, requests, wall, out);
     }
 }
 
@@ -212,6 +272,10 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len() as u64) as usize]
     }
 }
 
@@ -238,6 +302,16 @@ struct Counts {
     refused: u64,
     rounds_at_once: u64,
     sleeps: u64,
+    /// Of them with an alarm of the one clock, and of the other.
+    goldfish_alarms: u64,
+    d1_alarms: u64,
+    /// Times that passed to where an alarm is due that the policy forbids.
+    forbidden_wakes: u64,
+    powerdowns: u64,
+    action_changes: u64,
+    policy_changes: u64,
+    watchdogs_armed: u64,
+    watchdog_bites: u64,
     panics: u64,
     shut_downs: u64,
     clock_reads: u64,
@@ -308,6 +382,9 @@ impl Walk {
         let folder = Arc::new(Folder {
             folded: Mutex::default(),
             resumed: Mutex::new(false),
+            bites: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            forbidden: Mutex::default(),
             terminal: Arc::clone(&terminal),
         });
         engine.subscribe(Arc::clone(&folder) as Arc<dyn Subscriber>);
@@ -319,7 +396,7 @@ impl Walk {
             board,
             terminal,
             folder,
-            models: vec![Model { life, pending: None, alarm: None }],
+            models: vec![Model::at(life)],
             sleep: Sleep { hart: 0, resume_addr: 0, opaque: 0 },
             guest_ns: 0,
             counts: Counts::default(),
@@ -357,12 +434,11 @@ impl Walk {
     fn round(&mut self) {
         self.counts.rounds += 1;
         let idle = |model: &Model| model.pending.is_none();
-        let awake = |model: &Model| model.life.is_live() && model.life.power() == Power::Awake;
         let quiet = self.models.iter().all(idle);
-        let at_prompt = quiet && self.models.iter().all(awake);
+        let at_prompt = quiet && self.models.iter().all(Model::is_awake);
         match self.random.below(16) {
-            0 | 1 if quiet => self.pass_time(),
-            2..=5 if at_prompt => self.guest_round(),
+            0..=3 if quiet => self.pass_time(),
+            4..=8 if at_prompt => self.guest_round(),
             _ => {
                 let requests = self.requests();
                 self.manage(&requests);
@@ -373,19 +449,47 @@ impl Walk {
 
     fn requests(&mut self) -> Vec<M> {
         let count = 1 + self.random.below(CLIENTS as u64);
-        (0..count)
-            .map(|_| match self.random.below(32) {
-                0..=10 => M::Stop,
-                11..=22 => M::Cont,
-                23..=27 => M::SystemWakeup,
-                28 | 29 => M::SystemReset,
-                _ => {
-                    let off = self.random.below(4) == 0;
-                    let reboot = Some(if off { RebootAction::Shutdown } else { RebootAction::Reset });
-                    M::SetActions(ActionChange { reboot, ..ActionChange::default() })
-                }
-            })
-            .collect()
+        (0..count).map(|_| self.request()).collect()
+    }
+
+    fn request(&mut self) -> M {
+        match self.random.below(64) {
+            0..=19 => M::Stop,
+            20..=39 => M::Cont,
+            40..=47 => M::SystemWakeup,
+            48..=51 => M::SystemReset,
+            52..=55 => {
+                self.counts.powerdowns += 1;
+                M::SystemPowerdown
+            }
+            56..=59 => {
+                self.counts.policy_changes += 1;
+                let switch = [WakeSwitch::Rtc0, WakeSwitch::Rtc1, WakeSwitch::PowerButton];
+                let on = self.random.below(3) != 0;
+                M::SetWakePolicy(WakeChange::default().set(self.random.of(&switch), on))
+            }
+            _ => {
+                self.counts.action_changes += 1;
+                M::SetActions(self.actions())
+            }
+        }
+    }
+
+    /// One action or several; none of those that would end the process.
+    fn actions(&mut self) -> ActionChange {
+        let mut change = ActionChange::default();
+        if self.random.below(2) == 0 {
+            let off = self.random.below(4) == 0;
+            change.reboot = Some(if off { RebootAction::Shutdown } else { RebootAction::Reset });
+        }
+        if self.random.below(2) == 0 {
+            change.panic = Some(self.random.of(PanicAction::ALL));
+        }
+        if self.random.below(2) == 0 {
+            let bite = self.random.of(WatchdogAction::ALL);
+            change.watchdog = Some(bite).filter(|bite| *bite != WatchdogAction::Poweroff);
+        }
+        change
     }
 
     /// Has the clients ask at once, and keeps the models that explain their answers.
@@ -416,14 +520,22 @@ impl Walk {
         self.terminal.wait_for(|text| text.ends_with(PROMPT));
         self.counts.operations += 1;
         let suspend = GuestRequest::Suspend(self.sleep);
-        let (line, request, alarm) = match self.random.below(16) {
-            0..=2 => return self.read_clocks(),
-            3..=7 => ("sleep".to_owned(), suspend, None),
-            14 => ("event 1".to_owned(), GuestRequest::Panic, None),
-            8..=13 => {
-                let seconds = 1 + self.random.below(3);
-                (format!("sleep {seconds}"), suspend, Some(self.wall() + seconds * SECOND))
+        let seconds = 1 + self.random.below(3);
+        let (line, request, alarm) = match self.random.below(32) {
+            0..=3 => return self.read_clocks(),
+            4..=7 => return self.arm_watchdog(seconds),
+            8..=13 => ("sleep".to_owned(), suspend, None),
+            14..=20 => {
+                self.counts.goldfish_alarms += 1;
+                (format!("sleep {seconds}"), suspend, Some((GOLDFISH, self.wall() + seconds * SECOND)))
             }
+            21..=27 => {
+                self.counts.d1_alarms += 1;
+                // It counts from the start of the present second.
+                let at = (self.wall() / SECOND + seconds) * SECOND;
+                (format!("nap {seconds}"), suspend, Some((D1, at)))
+            }
+            28 | 29 => ("event 1".to_owned(), GuestRequest::Panic, None),
             // By the panic device: the way through SBI waits for time to pass, which stands here.
             _ => ("event 4".to_owned(), GuestRequest::PvShutdown, None),
         };
@@ -465,12 +577,34 @@ impl Walk {
         self.counts.clock_reads += 1;
     }
 
+    /// The watchdog bites when so much awake time has passed, once.
+    fn arm_watchdog(&mut self, seconds: u64) {
+        self.terminal.lock().clear();
+        self.type_bytes(format!("watchdog {seconds}\n").as_bytes());
+        self.terminal.wait_for(|text| text.contains("watchdog: armed") && text.ends_with(PROMPT));
+        for model in &mut self.models {
+            model.watchdog = Some(seconds * SECOND);
+        }
+        self.counts.watchdogs_armed += 1;
+    }
+
     fn pass_time(&mut self) {
         self.counts.operations += 1;
         let ns = self.random.below(2 * SECOND);
         if self.models.iter().all(|model| model.life.is_live()) {
             self.guest_ns += ns;
         }
+        for model in &mut self.models {
+            if model.is_awake() {
+                model.watchdog = model.watchdog.map(|left| left.saturating_sub(ns));
+            }
+        }
+        let bites = |model: &Model| model.is_awake() && model.watchdog == Some(0);
+        self.counts.watchdog_bites += u64::from(self.models.iter().any(bites));
+        let forbidden = |model: &Model| {
+            model.life.is_live() && model.due(self.wall() + ns) != model.wake_due(self.wall() + ns)
+        };
+        self.counts.forbidden_wakes += u64::from(self.models.iter().any(forbidden));
         self.host.advance(ns);
     }
 
@@ -487,6 +621,7 @@ impl Walk {
             let told = *self.folder.resumed.lock().unwrap() == status.state.is_live();
             // Where the guest may have asked already or be about to, its prompt tells.
             let open = agreeing().count() > resting.len() && !self.terminal.lock().ends_with(PROMPT);
+            let told = told && self.is_told(&status, &resting);
             if told && !open && !resting.is_empty() {
                 let mut seen = HashSet::new();
                 self.models = resting;
@@ -502,6 +637,17 @@ impl Walk {
         }
         self.counts.most_models = self.counts.most_models.max(self.models.len());
         assert_eq!(self.engine.guest_clock().now_ns(), self.guest_ns, "guest time is not exact");
+    }
+
+    /// What changes nothing that a query shows has been handled too: bites, wakes that the policy forbids, the last step of a
+    /// reset that no client waits for.
+    fn is_told(&self, status: &Status, resting: &[Model]) -> bool {
+        let told = self.folder.forbidden.lock().unwrap();
+        let is_told = |source| told.get(&source).is_some_and(|at| *at > status.power_since.host_ns);
+        let forbidden = |model: &Model| model.due(self.wall()).filter(|_| model.life.is_live());
+        self.folder.epoch.load(Ordering::SeqCst) == status.epoch
+            && self.folder.bites.load(Ordering::SeqCst) == self.counts.watchdog_bites
+            && resting.iter().filter_map(forbidden).all(is_told)
     }
 }
 
@@ -545,5 +691,7 @@ fn model_and_engine_agree() {
     let answers: Vec<_> =
         walk.clients.iter().map(|client| client.answer.recv_timeout(PATIENCE).unwrap()).collect();
     assert!(answers.contains(&Ok(())), "{answers:?}");
-    assert_eq!(walk.engine.wait(), 0);
+    // A panic with panic=exit-failure sticks.
+    let code = walk.engine.wait();
+    assert!(walk.models.iter().any(|model| model.life.exit_code() == code), "it ends with {code}");
 }

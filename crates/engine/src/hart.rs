@@ -18,15 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{CountedSource, TimerQueue};
-use ram::Ram;
-use runstate::{Fault, GuestRequest};
+use runstate::{DeviceRequest, Fault, GuestRequest};
 use vmcore::park::flag;
 use vmcore::{DebugHit, Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu};
 
-use crate::lost;
 use crate::metrics::Exits;
 use crate::queue::Sender;
-use crate::record::Failure;
 
 /// What a hart's thread is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,7 +139,6 @@ pub(crate) struct HartThread {
     pub(crate) harts: Harts,
     pub(crate) queue: Sender,
     pub(crate) counted: Option<Counted>,
-    pub(crate) ram: Option<Arc<Ram>>,
 }
 
 /// What the thread does next, decided under the slot's lock.
@@ -153,8 +149,8 @@ enum Next {
     Sleep(u32),
     /// Post a request that the guest made in this epoch.
     Post(u64, GuestRequest),
-    /// The hart cannot go on since this epoch, and why.
-    Broken(u64, Failure),
+    /// The hart cannot go on since this epoch.
+    Broken(u64, Fault),
     /// No instruction can be executed: counted time jumps to what comes next.
     Idle,
 }
@@ -165,7 +161,6 @@ const BLOCKING: u32 = flag::PARK | flag::CONTROL | flag::EXIT;
 impl HartThread {
     /// The thread's body: returns when the machine ends.
     pub(crate) fn run(self) {
-        sys::memory::answer_for_own_errors();
         loop {
             let gate = self.hart.shared.gate();
             let flags = gate.flags();
@@ -181,7 +176,9 @@ impl HartThread {
                 Next::Again => {}
                 Next::Sleep(mask) => gate.wait_raised(mask | flag::CONTROL | flag::EXIT),
                 Next::Post(epoch, request) => self.queue.post_guest(self.hart.shared.id(), epoch, request),
-                Next::Broken(epoch, failure) => self.queue.post_failure(epoch, failure),
+                Next::Broken(epoch, what) => {
+                    self.queue.post_device(epoch, DeviceRequest::HartFailed { what });
+                }
                 Next::Idle => self.idle(),
             }
         }
@@ -196,31 +193,17 @@ impl HartThread {
             self.step(&mut slot)
         }));
         step.unwrap_or_else(|_panic| {
+            slot.doing = Doing::Stopped;
+            slot.step = Stepping::No;
             // Before it is outside: see `execute`.
             let epoch = self.harts.epoch();
             self.hart.shared.gate().leave();
-            self.broken(&mut slot, epoch, Fault::HartThread { hart: self.hart.shared.id() }.into())
+            Next::Broken(epoch, Fault::HartThread { hart: self.hart.shared.id() })
         })
-    }
-
-    /// Nothing more is done with this hart until it is reset.
-    fn broken(&self, slot: &mut Slot, epoch: u64, failure: Failure) -> Next {
-        slot.doing = Doing::Stopped;
-        slot.step = Stepping::No;
-        Next::Broken(epoch, failure)
-    }
-
-    /// What this thread has found lost of the guest's memory since it last asked.
-    fn take_own_lost(&self) -> Option<Failure> {
-        lost::take_own(self.ram.as_ref()?, Some(self.hart.shared.id()))
     }
 
     fn step(&self, slot: &mut Slot) -> Next {
         let shared = &self.hart.shared;
-        // Where time is counted, timers fire on this thread.
-        if let Some(failure) = self.take_own_lost() {
-            return self.broken(slot, self.harts.epoch(), failure);
-        }
         slot.apply_start(shared);
         if slot.hit.is_some() {
             return Next::Sleep(0);
@@ -277,12 +260,7 @@ impl HartThread {
         }
         self.hart.retired.store(slot.vcpu.retired(), Ordering::Relaxed);
         self.hart.exits.count(&exit);
-        let lost = self.take_own_lost();
         shared.gate().leave();
-        if let Some(failure) = lost {
-            // Whatever made the hart leave, it has seen zeros that the guest did not write.
-            return self.broken(slot, epoch, failure);
-        }
         if alone && !matches!(exit, Exit::Signal | Exit::Limit) {
             slot.step = Stepping::Done;
         }
@@ -308,6 +286,11 @@ impl HartThread {
             Exit::Request { request, ecall } => {
                 slot.doing = Doing::AwaitsAnswer { ecall };
                 Next::Post(epoch, request)
+            }
+            Exit::MemoryLost => {
+                slot.doing = Doing::Stopped;
+                slot.step = Stepping::No;
+                Next::Broken(epoch, Fault::HostMemory { hart: shared.id() })
             }
         }
     }

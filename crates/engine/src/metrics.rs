@@ -89,7 +89,8 @@ impl Clocked {
 pub(crate) struct Exits([AtomicU64; Exits::KINDS.len()]);
 
 impl Exits {
-    const KINDS: [&'static str; 6] = ["signal", "wait", "stopped", "request", "limit", "debug"];
+    const KINDS: [&'static str; 7] =
+        ["signal", "wait", "stopped", "request", "limit", "debug", "memory-lost"];
 
     /// Only the hart's own thread counts.
     pub(crate) fn count(&self, exit: &Exit) {
@@ -100,6 +101,7 @@ impl Exits {
             Exit::Request { .. } => 3,
             Exit::Limit => 4,
             Exit::Debug(_) => 5,
+            Exit::MemoryLost => 6,
         };
         if let Some(counter) = self.0.get(kind) {
             // Release: who sees the count sees what was noted before it.

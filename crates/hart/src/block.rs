@@ -47,13 +47,12 @@ pub(crate) struct Page {
     ops: Vec<Op>,
     entries: Box<[u16; OFFSETS]>,
     generation: Option<Generation>,
-    phys: u64,
 }
 
 impl Page {
     /// A page of which nothing is decoded.
-    pub(crate) fn new(phys: u64) -> Self {
-        let mut page = Self { ops: Vec::new(), entries: Box::new([0; OFFSETS]), generation: None, phys };
+    pub(crate) fn new() -> Self {
+        let mut page = Self { ops: Vec::new(), entries: Box::new([0; OFFSETS]), generation: None };
         page.clear();
         page
     }
@@ -68,11 +67,6 @@ impl Page {
         // A header has the offset of its block: where the pc stands if the block is not entered after all.
         let straddle = Op { off: 0xffe, ..Op::new(Code::Straddle) };
         self.ops.extend([Op::new(Code::Header), Op { code: Code::Header, ..straddle }, straddle]);
-    }
-
-    /// Guest physical address of the page.
-    pub(crate) fn phys(&self) -> u64 {
-        self.phys
     }
 
     /// The block at byte offset `off`; 0 if there is none.
@@ -341,7 +335,7 @@ unsafe impl Send for PageCache {}
 impl PageCache {
     /// Nothing decoded.
     pub(crate) fn new() -> Self {
-        Self { pages: HashMap::new(), ops: 0, once: NonNull::from(Box::leak(Box::new(Page::new(0)))) }
+        Self { pages: HashMap::new(), ops: 0, once: NonNull::from(Box::leak(Box::new(Page::new()))) }
     }
 
     /// Whether so much is decoded that the owner should flush the fetch slots and [`clear`](Self::clear).
@@ -361,10 +355,9 @@ impl PageCache {
     /// The decoded form of page `index` of `ram`, empty if it is not current, and whether the page has become code by
     /// this.
     pub(crate) fn page(&mut self, ram: &Ram, index: u32) -> (NonNull<Page>, bool) {
-        let phys = ram.base() + u64::from(index) * ram::PAGE_SIZE;
         let cost = &mut self.ops;
         let pointer = *self.pages.entry(index).or_insert_with(|| {
-            let page = Box::new(Page::new(phys));
+            let page = Box::new(Page::new());
             *cost += PAGE_COST + page.ops.len();
             NonNull::from(Box::leak(page))
         });
@@ -382,17 +375,21 @@ impl PageCache {
         (pointer, new)
     }
 
-    /// The block at byte offset `off` of `page`, decoded if need be. Older cursors to the page are no longer used.
-    pub(crate) fn block(&mut self, at: NonNull<Page>, ram: &Ram, off: u16, ext: &Extensions) -> Cursor {
+    /// The block at byte offset `off` of `page`, which `code` is, decoded if need be. Older cursors to the page are no longer
+    /// used.
+    pub(crate) fn block(
+        &mut self,
+        at: NonNull<Page>,
+        code: CodePage<'_>,
+        off: u16,
+        ext: &Extensions,
+    ) -> Cursor {
         // SAFETY: as in `page`.
         let page = unsafe { &mut *at.as_ptr() };
         let mut index = page.entry(off.into());
         if index == 0 {
             let before = page.ops.len();
-            index = match CodePage::new(ram, page.phys()) {
-                Some(code) => page.decode(code, off, ext),
-                None => STRADDLE,
-            };
+            index = page.decode(code, off, ext);
             self.ops = (self.ops + page.ops.len()).saturating_sub(before);
         }
         // SAFETY: the page is in the cache, `index` is that of a header.

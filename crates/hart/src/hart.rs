@@ -67,6 +67,8 @@ pub struct Hart {
     /// Retired count at the last trap, and how many traps in a row have found it so.
     pub(crate) last_trap: u64,
     pub(crate) trap_streak: u32,
+    /// The executor has left because memory that the instruction at the pc needs is lost.
+    pub(crate) memory_lost: bool,
     pub(crate) points: Points,
     pub(crate) pages: PageCache,
     pub(crate) shared: Arc<HartShared>,
@@ -98,6 +100,7 @@ impl Hart {
             reservation: None,
             last_trap: 0,
             trap_streak: 0,
+            memory_lost: false,
             points: Points::default(),
             pages: PageCache::new(),
             shared,
@@ -241,6 +244,11 @@ impl Hart {
         self.update_context();
     }
 
+    /// What to leave a run with that has come to `exit`.
+    pub(crate) fn exit_for(&mut self, exit: Exit) -> Exit {
+        if std::mem::take(&mut self.memory_lost) { Exit::MemoryLost } else { exit }
+    }
+
     /// Serves interrupts and fences; `Some` if somebody wants more than that.
     pub(crate) fn serve_flags(&mut self) -> Option<Exit> {
         let shared = Arc::clone(&self.shared);
@@ -262,7 +270,8 @@ fn host_processors() -> usize {
 }
 
 impl Vcpu for Hart {
-    /// A guest that only takes traps and retires nothing makes this return [`Exit::Signal`] now and then.
+    /// A guest that only takes traps and retires nothing makes this return [`Exit::Signal`] now and then, as does memory
+    /// that is still on its way.
     fn run(&mut self, limit: u64) -> Exit {
         if let Some(owed) = self.take_owed() {
             return owed;
@@ -309,7 +318,7 @@ impl Vcpu for Hart {
             }
         };
         self.publish_retired();
-        exit
+        self.exit_for(exit)
     }
 
     fn retired(&self) -> u64 {

@@ -8,7 +8,9 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use ram::Ram;
+use ram::{OpenError, Ram};
+
+use crate::pmp::Access;
 
 /// A value of 1, 2, 4 or 8 bytes, little-endian in guest memory.
 pub(crate) trait Word: Copy {
@@ -89,16 +91,16 @@ impl<'a> HostWord<'a> {
         Self { at, ram: PhantomData }
     }
 
-    /// The word of `T`'s size at guest physical address `addr`, if that is aligned and in RAM. Whoever writes to it
-    /// says so to the code map.
-    pub(crate) fn physical<T: Word>(ram: &'a Ram, addr: u64) -> Option<Self> {
+    /// The word of `T`'s size at guest physical address `addr`, if that is aligned and in RAM, opened for `access`. Whoever
+    /// writes to it says so to the code map.
+    pub(crate) fn physical<T: Word>(ram: &'a Ram, addr: u64, access: Access) -> Result<Self, OpenError> {
         if !addr.is_multiple_of(T::BYTES) {
-            return None;
+            return Err(OpenError::Outside);
         }
-        let page = ram.host_page(addr)?;
+        let page = if access == Access::Write { ram.open_write(addr)? } else { ram.open_read(addr)? };
         let offset = (addr % ram::PAGE_SIZE) as usize;
         // SAFETY: the page is valid while `ram` lives; an aligned word does not leave it.
-        Some(unsafe { Self::new(page.add(offset)) })
+        Ok(unsafe { Self::new(page.add(offset)) })
     }
 
     /// The host address, to tell words apart.
@@ -177,8 +179,8 @@ pub(crate) struct CodePage<'a> {
 
 impl<'a> CodePage<'a> {
     /// The page that holds guest physical address `addr`.
-    pub(crate) fn new(ram: &'a Ram, addr: u64) -> Option<Self> {
-        ram.host_page(addr).map(|page| Self { page, ram: PhantomData })
+    pub(crate) fn new(ram: &'a Ram, addr: u64) -> Result<Self, OpenError> {
+        ram.open_read(addr).map(|page| Self { page, ram: PhantomData })
     }
 
     /// The 16 bits at `offset` (taken modulo the page, and even).

@@ -3,6 +3,8 @@
 //!
 //! Svade: an access that finds A clear, or D clear for a write, is a page fault; software sets them.
 
+use ram::OpenError;
+
 use crate::csr::{satp, status};
 use crate::hart::Hart;
 use crate::mem::HostWord;
@@ -32,7 +34,8 @@ pub(crate) struct Translation {
 
 enum WalkError {
     Page,
-    Access,
+    /// The table cannot be read.
+    Table(OpenError),
 }
 
 impl Access {
@@ -88,12 +91,9 @@ impl Hart {
         if mode == Mode::Machine || levels == 0 {
             return Ok(Translation { phys: addr, size: ram::PAGE_SIZE });
         }
-        self.walk(addr, levels, |pte| self.permits(pte, access, mode)).map_err(|error| {
-            let cause = match error {
-                WalkError::Page => access.page_fault(),
-                WalkError::Access => access.access_fault(),
-            };
-            Trap::new(cause, addr)
+        self.walk(addr, levels, |pte| self.permits(pte, access, mode)).map_err(|error| match error {
+            WalkError::Page => Trap::new(access.page_fault(), addr),
+            WalkError::Table(error) => Trap::unopened(&error, Trap::new(access.access_fault(), addr)),
         })
     }
 
@@ -154,9 +154,9 @@ impl Hart {
 
     fn read_pte(&self, addr: u64) -> Result<u64, WalkError> {
         if !self.csr.pmp.allows(addr, PTE_BYTES, Access::Read, Mode::Supervisor) {
-            return Err(WalkError::Access);
+            return Err(WalkError::Table(OpenError::Outside));
         }
-        let word = HostWord::physical::<u64>(&self.ram, addr).ok_or(WalkError::Access)?;
+        let word = HostWord::physical::<u64>(&self.ram, addr, Access::Read).map_err(WalkError::Table)?;
         Ok(word.load())
     }
 }

@@ -79,13 +79,9 @@ impl Points {
         self.watches.iter().any(|watch| watch.first <= page | !PAGE_MASK && page <= watch.last)
     }
 
-    /// Whether a trap is none of the guest's. Notes one that ends an instruction which is executed alone.
-    pub(crate) fn intercept(&mut self, trap: &Trap) -> bool {
-        if trap.cause == Cause::Watchpoint {
-            return true;
-        }
+    /// Notes that a trap ends the instruction, which may be one that is executed alone.
+    pub(crate) fn note_trap(&mut self) {
         self.trapped |= self.alone;
-        false
     }
 }
 
@@ -277,7 +273,7 @@ impl Debug for Hart {
             Alone::Waiting => Exit::Signal,
         };
         self.publish_retired();
-        exit
+        self.exit_for(exit)
     }
 }
 

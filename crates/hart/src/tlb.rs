@@ -5,7 +5,8 @@
 //! aligned access has clear, so a misaligned access misses by itself.
 //!
 //! Invariants:
-//! * a slot is only filled with a translation that permits every access of its kind to its whole page, to RAM;
+//! * a slot is only filled with a translation that permits every access of its kind to its whole page, to RAM that has
+//!   been opened for it;
 //! * a write slot is only filled after [`CodeMap::written`](ram::CodeMap::written), and is dropped when its page
 //!   becomes code;
 //! * the RAM that slots point into lives as long as the cache, which holds it;
@@ -17,7 +18,7 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use ram::Ram;
+use ram::{OpenError, Ram};
 
 use crate::block::Page;
 use crate::mem::{HostWord, Word};
@@ -250,23 +251,24 @@ impl Tlb {
     }
 
     /// Fills the read slot for the page at `addr`, which is RAM at guest physical address `phys`.
-    pub(crate) fn fill_read(&mut self, addr: u64, phys: u64) {
-        if let Some((host, page)) = self.target(phys) {
-            self.read_sets[self.data as usize].fill(addr, host, page);
-        }
+    pub(crate) fn fill_read(&mut self, addr: u64, phys: u64) -> Result<(), OpenError> {
+        let host = self.ram.open_read(phys)?;
+        self.read_sets[self.data as usize].fill(addr, host as usize, self.page(phys)?);
+        Ok(())
     }
 
     /// Fills the write slot for the page at `addr`, which is RAM at guest physical address `phys`.
-    pub(crate) fn fill_write(&mut self, addr: u64, phys: u64) {
-        if let Some((host, page)) = self.target(phys) {
-            self.ram.code().written(page as usize);
-            self.write_sets[self.data as usize].fill(addr, host, page);
-        }
+    pub(crate) fn fill_write(&mut self, addr: u64, phys: u64) -> Result<(), OpenError> {
+        let host = self.ram.open_write(phys)?;
+        let page = self.page(phys)?;
+        self.ram.code().written(page as usize);
+        self.write_sets[self.data as usize].fill(addr, host as usize, page);
+        Ok(())
     }
 
-    fn target(&self, phys: u64) -> Option<(usize, u32)> {
-        let page = u32::try_from(self.ram.page_index(phys)?).ok()?;
-        Some((self.ram.host_page(phys)? as usize, page))
+    fn page(&self, phys: u64) -> Result<u32, OpenError> {
+        let page = self.ram.page_index(phys).and_then(|page| u32::try_from(page).ok());
+        page.ok_or(OpenError::Outside)
     }
 
     /// Fills the fetch slot for the page at `pc`.

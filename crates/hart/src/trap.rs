@@ -1,5 +1,6 @@
 //! Exceptions and interrupts: what they are, where they go, and how one returns (privileged specification, 3.1 and 4.1).
 
+use ram::OpenError;
 use serde::{Deserialize, Serialize};
 use vmcore::mip;
 
@@ -54,6 +55,10 @@ pub(crate) enum Cause {
     LoadPage = 13,
     StorePage = 15,
     MisalignedLoad = 4,
+    /// None of the guest's: memory that is needed is still on its way. Never taken.
+    Delayed = 61,
+    /// None of the guest's: memory that is needed is lost. Never taken.
+    MemoryLost = 62,
     /// None of the guest's: a debugger watches what was about to be accessed. Never taken.
     Watchpoint = 63,
 }
@@ -69,6 +74,21 @@ pub(crate) struct Trap {
 impl Trap {
     pub(crate) fn new(cause: Cause, tval: u64) -> Self {
         Self { cause, tval }
+    }
+
+    /// What becomes of an access to RAM that could not be opened; `fault` is for where there is none.
+    #[cold]
+    pub(crate) fn unopened(error: &OpenError, fault: Trap) -> Self {
+        match error {
+            OpenError::Outside => fault,
+            OpenError::Interrupted => Self::new(Cause::Delayed, fault.tval),
+            OpenError::Lost(_) => Self::new(Cause::MemoryLost, fault.tval),
+        }
+    }
+
+    /// Whether the guest never sees it: the instruction is executed again, or the machine is broken.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.cause as u8 >= Cause::Delayed as u8
     }
 
     pub(crate) fn illegal(bits: u32) -> Self {
@@ -90,9 +110,11 @@ impl Hart {
     /// anything, so that whoever bounds its run should have a look.
     #[cold]
     pub(crate) fn take_trap(&mut self, trap: Trap) -> bool {
-        if self.points.intercept(&trap) {
+        if trap.is_foreign() {
+            self.memory_lost |= trap.cause == Cause::MemoryLost;
             return true;
         }
+        self.points.note_trap();
         self.enter_trap(trap.cause as u64, trap.tval);
         if self.points.alone {
             return true;

@@ -3,14 +3,10 @@
 //! One word a page: bit 0 says that a decoded form exists, the other bits count the writes that ended one. A store to
 //! a page without decoded code costs nothing but the look when its write entry is made.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vm_memory::bitmap::{Bitmap, NewBitmap, WithBitmapSlice};
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{MmapRegion, VolatileMemory};
-
-use crate::PAGE_SIZE;
 
 const CODE: u32 = 1;
 const STEP: u32 = 2;
@@ -72,50 +68,6 @@ impl CodeMap {
                 Err(now) => old = now,
             }
         }
-    }
-}
-
-/// The [`CodeMap`] as `vm_memory` sees it: each write by a device is reported here.
-#[derive(Clone, Debug, Default)]
-pub struct CodeBitmap {
-    map: Option<Arc<CodeMap>>,
-    base: usize,
-}
-
-impl CodeBitmap {
-    pub(crate) fn new(map: Arc<CodeMap>) -> Self {
-        Self { map: Some(map), base: 0 }
-    }
-}
-
-impl WithBitmapSlice<'_> for CodeBitmap {
-    type S = Self;
-}
-
-impl vm_memory::bitmap::BitmapSlice for CodeBitmap {}
-
-impl Bitmap for CodeBitmap {
-    fn mark_dirty(&self, offset: usize, len: usize) {
-        let (Some(map), Some(last)) = (&self.map, len.checked_sub(1)) else { return };
-        let first = self.base.saturating_add(offset);
-        let page = PAGE_SIZE as usize;
-        for index in first / page..=first.saturating_add(last) / page {
-            map.written(index);
-        }
-    }
-
-    fn dirty_at(&self, _offset: usize) -> bool {
-        false
-    }
-
-    fn slice_at(&self, offset: usize) -> Self {
-        Self { map: self.map.clone(), base: self.base.saturating_add(offset) }
-    }
-}
-
-impl NewBitmap for CodeBitmap {
-    fn with_len(_len: usize) -> Self {
-        Self::default()
     }
 }
 

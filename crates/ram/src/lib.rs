@@ -1,94 +1,85 @@
-//! Guest memory: one region of RAM, mapped from the host, and the map of which of its pages hold decoded code.
+//! Guest memory: one region of RAM, mapped from the host, and what is known about its pages and chunks.
 //!
-//! Two kinds of reader meet here. Devices go through [`Ram::read`], [`Ram::write`] or the [`vm_memory`] traits, which
-//! copy and check every range. Harts take a host address for a whole page once ([`Ram::host_page`]) and keep it in
-//! their translation caches; a checked accessor for each load would cost several times the load itself.
+//! Two kinds of user meet here. Devices go through [`Ram::read`], [`Ram::write`] or the [`vm_memory`] traits, which
+//! copy and check every range. Harts take a host address for a whole page once ([`Ram::open_read`], [`Ram::open_write`])
+//! and keep it in their translation caches; a checked accessor for each load would cost several times the load itself.
+//! Nobody gets at a byte without having opened its page first, and that is where everything is hooked in:
 //!
 //! ```text
-//!   guest store by a hart ── write entry filled ──┐
-//!                                                 ├─► CodeMap::written ─► generation + 1, page no longer "code"
-//!   guest store by a device (vm-memory) ──────────┘
-//!   a hart decodes a page ─► CodeMap::decoded ─► generation that the decoded form belongs to
+//!   hart fills an entry, walks, fetches ─► open ──┐    absent?  ─► claim the chunk, ChunkSource::fill
+//!                                                 ├──► unsaved? ─► claim the chunk, ChunkSink::save    (for a write)
+//!   device's range (vm-memory) ──────────► open ──┘    log on?  ─► note the page as dirty              (a hart's write)
+//!
+//!   device has written ──► note the pages: dirty if a log is on, CodeMap::written
+//!   hart fills a write entry ──► CodeMap::written ─► generation + 1, page no longer "code"
+//!   hart decodes a page ──► CodeMap::decoded ─► generation that the decoded form belongs to
 //! ```
+//!
+//! With nothing on, opening costs one load of one word. To switch something on, the harts' entries from before have to go:
+//! whoever calls [`Ram::start_log`], [`DirtyLog::take`], [`Ram::begin_save`] or [`Ram::replace`] says how.
 //!
 //! Invariants:
 //! * guest memory is untrusted and shared: nothing here hands out a Rust reference into it;
 //! * a range is inside RAM or the access fails whole, nothing is half-done;
 //! * whoever writes a page that is marked as code ends its generation, so that decoded forms made before are known
 //!   to be stale. Harts compare generations when they next fetch after `fence.i` (Zifencei asks for no more);
-//! * an error of the host's memory under RAM ends no process: the page is lost, which is told ([`Ram::on_lost`]).
+//! * an absent chunk is zero and untouched until one thread has filled it; the others that need it wait for it, and
+//!   for no other. If it cannot be had the access does not happen;
+//! * a chunk that is to be saved is written by nobody before it is saved;
+//! * a hart notes a page as dirty before it stores, and its stores are over when it has served a fence; a device notes it
+//!   after it has written. So one who takes a log, fences, and then reads the pages misses nothing: what he does not see is
+//!   in the next log.
 
 #![deny(unsafe_code)]
 
+mod bits;
+mod claims;
 mod code;
-mod lost;
+mod error;
+mod fill;
+mod log;
+mod mapping;
+mod memory;
+mod save;
+mod set;
+mod sync;
+mod tracking;
 
 pub use code::{CodeMap, Generation};
+pub use error::{FillError, MemoryLost, OpenError, RamError};
+pub use fill::ChunkSource;
+pub use log::{DirtyLog, LogsInUse};
+pub use memory::{Memory, Writes};
+pub use save::{ChunkSink, Save, SaveInUse};
+pub use set::{PageSet, Portion};
 
 use std::sync::Arc;
 
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress,
-};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
-use code::CodeBitmap;
-use sys::memory::Watched;
+use mapping::Mapping;
+use memory::{Regions, Use};
+use tracking::Tracking;
 
-/// Bytes in a page, the unit of translation and of everything tracked about RAM.
+/// Bytes in a page, the unit of translation, of decoded code and of dirty logs.
 pub const PAGE_SIZE: u64 = 4096;
+
+/// Bytes in a chunk, the unit in which memory is filled and saved. The last chunk may have less.
+pub const CHUNK_SIZE: usize = 64 << 10;
+
+/// Pages in a chunk.
+pub const PAGES_PER_CHUNK: usize = CHUNK_SIZE / PAGE_SIZE as usize;
 
 /// Most pages of a RAM: 8 TiB.
 const MAX_PAGES: u64 = 1 << 31;
 
-/// The `vm_memory` view of RAM that `virtio-queue` and devices use.
-pub type Memory = vm_memory::GuestRegionCollection<GuestRegionMmap<CodeBitmap>>;
-
-/// Why memory could not be made or touched.
-#[derive(Debug, thiserror::Error)]
-pub enum RamError {
-    /// The size is zero or not a multiple of the page size, or base + size does not fit into 64 bits.
-    #[error("RAM of {size:#x} bytes at {base:#x} is not a whole number of pages that fits the address space")]
-    BadSize {
-        /// First guest physical address.
-        base: u64,
-        /// Size in bytes.
-        size: u64,
-    },
-    /// More than can be told apart by the page numbers that harts keep.
-    #[error("{size} bytes of guest RAM are more than the {} that there can be", MAX_PAGES * PAGE_SIZE)]
-    TooLarge {
-        /// Size in bytes.
-        size: u64,
-    },
-    /// The host refused the mapping.
-    #[error("the host cannot map {size} bytes of guest RAM")]
-    Map {
-        /// Size in bytes.
-        size: u64,
-        /// What the host said.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The range is not inside RAM.
-    #[error("{len} bytes at guest address {addr:#x} are not inside RAM")]
-    OutOfRange {
-        /// First guest physical address of the access.
-        addr: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-}
-
 /// One region of guest RAM. Shared by harts, devices and the loader.
 #[derive(Debug)]
 pub struct Ram {
-    /// Before the mapping, so that it is dropped before.
-    watched: Watched,
     memory: Memory,
     base: u64,
     size: u64,
-    code: Arc<CodeMap>,
 }
 
 impl Ram {
@@ -108,20 +99,20 @@ impl Ram {
             return Err(RamError::TooLarge { size });
         }
         let map_error = |source: Box<dyn std::error::Error + Send + Sync>| RamError::Map { size, source };
-        let code = Arc::new(CodeMap::new(count).map_err(|error| map_error(Box::new(error)))?);
-        let mapping = MmapRegionBuilder::new_with_bitmap(len, CodeBitmap::new(Arc::clone(&code)))
+        let tracking = Arc::new(Tracking::new(count).map_err(|error| map_error(Box::new(error)))?);
+        let region = MmapRegionBuilder::new_with_bitmap(len, Writes::new(Arc::clone(&tracking)))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
             .build()
             .map_err(|error| map_error(Box::new(error)))?;
-        #[expect(unsafe_code, reason = "a promise about the mapping")]
-        // SAFETY: the mapping was just made, writable; it lives in `memory`, which outlives `watched`, and nothing of this
-        // crate or `vm_memory` makes a reference into it but to atomics.
-        let watched = unsafe { Watched::new(mapping.as_ptr(), len) };
-        let watched = watched.map_err(|error| map_error(Box::new(error)))?;
-        let region = GuestRegionMmap::new(mapping, GuestAddress(base)).ok_or(bad)?;
-        let memory = Memory::from_regions(vec![region]).map_err(|error| map_error(Box::new(error)))?;
-        Ok(Self { watched, memory, base, size, code })
+        let region = GuestRegionMmap::new(region, GuestAddress(base)).ok_or(bad)?;
+        let at =
+            region.get_host_address(MemoryRegionAddress(0)).map_err(|error| map_error(Box::new(error)))?;
+        let regions = Regions::from_regions(vec![region]).map_err(|error| map_error(Box::new(error)))?;
+        // SAFETY: `len` bytes that were mapped so above; the regions, which are kept beside it, keep them mapped.
+        #[allow(unsafe_code)]
+        let mapping = unsafe { Mapping::new(at, len) };
+        Ok(Self { memory: Memory { regions, mapping, base, tracking }, base, size })
     }
 
     /// First guest physical address.
@@ -146,7 +137,7 @@ impl Ram {
 
     /// Which pages hold decoded code.
     pub fn code(&self) -> &CodeMap {
-        &self.code
+        &self.memory.tracking.code
     }
 
     /// Number of the page (from the start of RAM) that holds guest physical address `addr`.
@@ -154,34 +145,67 @@ impl Ram {
         self.contains(addr, 1).then(|| ((addr - self.base) / PAGE_SIZE) as usize)
     }
 
-    /// Host address of the page that holds guest physical address `addr`: valid for [`PAGE_SIZE`] bytes for as long
-    /// as this `Ram` lives. Others may read and write the page at any time: only atomic or volatile accesses will do.
-    /// Whoever writes through it first calls [`CodeMap::written`].
-    pub fn host_page(&self, addr: u64) -> Option<*mut u8> {
-        if !self.contains(addr, 1) {
-            return None;
-        }
-        let page = addr & !(PAGE_SIZE - 1);
-        self.memory
-            .iter()
-            .next()
-            .and_then(|region| region.get_host_address(MemoryRegionAddress(page - self.base)).ok())
+    /// Makes the page that holds guest physical address `addr` ready to be read, and returns its host address: valid for
+    /// [`PAGE_SIZE`] bytes for as long as this `Ram` lives, and to be read until the harts are asked to drop
+    /// [what they have cached of memory](Ram::replace). Others may read and write the page at any time: only atomic or
+    /// volatile accesses will do.
+    #[inline]
+    pub fn open_read(&self, addr: u64) -> Result<*mut u8, OpenError> {
+        self.open(addr, Use::Read)
     }
 
-    /// Copies guest memory at `addr` into `bytes`.
+    /// Makes the page ready to be written as well, by a hart that stores no later than it serves the next fence of
+    /// its write entries. Who writes calls [`CodeMap::written`] first. Otherwise as [`Ram::open_read`].
+    #[inline]
+    pub fn open_write(&self, addr: u64) -> Result<*mut u8, OpenError> {
+        self.open(addr, Use::Write)
+    }
+
+    #[inline]
+    fn open(&self, addr: u64, access: Use) -> Result<*mut u8, OpenError> {
+        let page = self.page_index(addr).ok_or(OpenError::Outside)?;
+        self.memory.open(page, access)?;
+        self.memory.mapping.host(page * PAGE_SIZE as usize).ok_or(OpenError::Outside)
+    }
+
+    /// Copies guest memory at `addr` into `bytes`. For anybody but a hart's own accesses.
     pub fn read(&self, addr: u64, bytes: &mut [u8]) -> Result<(), RamError> {
         self.check(addr, bytes.len())?;
-        self.memory.read_slice(bytes, GuestAddress(addr)).map_err(|_| out_of_range(addr, bytes.len()))
+        self.memory.open_range(addr, bytes.len(), Use::Read)?;
+        self.memory.regions.read_slice(bytes, GuestAddress(addr)).map_err(|_| out_of_range(addr, bytes.len()))
     }
 
-    /// Copies `bytes` into guest memory at `addr`.
+    /// Copies `bytes` into guest memory at `addr`. For anybody but a hart's own accesses.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), RamError> {
         self.check(addr, bytes.len())?;
-        self.memory.write_slice(bytes, GuestAddress(addr)).map_err(|_| out_of_range(addr, bytes.len()))
+        self.memory.open_range(addr, bytes.len(), Use::Write)?;
+        self.memory
+            .regions
+            .write_slice(bytes, GuestAddress(addr))
+            .map_err(|_| out_of_range(addr, bytes.len()))
     }
 
     fn check(&self, addr: u64, len: usize) -> Result<(), RamError> {
         if self.contains(addr, len as u64) { Ok(()) } else { Err(out_of_range(addr, len)) }
+    }
+
+    // ---- lost memory ----
+
+    /// The first content that could not be had since all of it was [replaced](Ram::replace).
+    pub fn lost(&self) -> Option<MemoryLost> {
+        self.memory.tracking.lost()
+    }
+
+    /// How often content could not be had; wraps.
+    #[inline]
+    pub fn losses(&self) -> u32 {
+        self.memory.tracking.losses()
+    }
+
+    /// Has `reporter` told when an access that is not a hart's own fails for lost memory, on the thread of that access,
+    /// which may hold a device's lock. Harts say so themselves. The first reporter stays.
+    pub fn report_losses(&self, reporter: impl Fn(&MemoryLost) + Send + Sync + 'static) {
+        self.memory.tracking.set_reporter(Box::new(reporter));
     }
 }
 
@@ -189,7 +213,7 @@ fn out_of_range(addr: u64, len: usize) -> RamError {
     RamError::OutOfRange { addr, len: len as u64 }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -29,6 +29,9 @@ pub enum Exit {
     Limit,
     /// The debugger's: a point was hit, or a step is done.
     Debug(DebugHit),
+    /// The content of memory that the next instruction needs cannot be had ([`Ram::lost`](ram::Ram::lost) says why). The pc
+    /// stands on it, and nothing of it has reached the guest.
+    MemoryLost,
 }
 
 /// A hart. Owned by its thread while that is executing, by the machine thread while it is parked.

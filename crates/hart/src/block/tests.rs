@@ -3,6 +3,10 @@ use super::*;
 const RAM: u64 = 2048 * ram::PAGE_SIZE;
 const BASE: u64 = 0x8000_0000;
 
+fn code(ram: &Ram, index: u32) -> CodePage<'_> {
+    CodePage::new(ram, BASE + u64::from(index) * ram::PAGE_SIZE).unwrap()
+}
+
 fn held(cache: &PageCache) -> usize {
     // SAFETY: no cursor is in use, and the pages belong to the cache.
     cache.pages.values().map(|page| unsafe { page.as_ref() }.ops.capacity() + PAGE_COST).sum()
@@ -20,7 +24,7 @@ fn decode_everywhere(cache: &mut PageCache, ram: &Ram, index: u32) {
     }
     let (page, _) = cache.page(ram, index);
     for off in (0..4096).step_by(2) {
-        cache.block(page, ram, off, &Extensions::ALL);
+        cache.block(page, code(ram, index), off, &Extensions::ALL);
     }
 }
 
@@ -49,7 +53,7 @@ fn pages_that_are_decoded_again_and_again_are_counted_rightly() {
             ram.code().written(index as usize);
             let (page, new) = cache.page(&ram, index);
             assert!(new);
-            cache.block(page, &ram, 0, &Extensions::ALL);
+            cache.block(page, code(&ram, index), 0, &Extensions::ALL);
         }
         assert_eq!(cache.ops, counted(&cache));
     }
@@ -64,8 +68,8 @@ fn a_jump_is_chained_only_to_where_it_leads() {
     ram.write(BASE, &jal.to_le_bytes()).unwrap();
     let mut cache = PageCache::new();
     let (page, _) = cache.page(&ram, 0);
-    let elsewhere = cache.block(page, &ram, 0x100, &Extensions::ALL);
-    let mut jump = cache.block(page, &ram, 0, &Extensions::ALL);
+    let elsewhere = cache.block(page, code(&ram, 0), 0x100, &Extensions::ALL);
+    let mut jump = cache.block(page, code(&ram, 0), 0, &Extensions::ALL);
     jump.advance();
     assert_eq!(jump.op().code, Code::Jal);
     jump.chain_to(elsewhere);

@@ -52,7 +52,13 @@ impl Hart {
         self.release(op);
         let (word, phys) = match self.word_at(addr, double, Access::Write) {
             Ok(word) => word,
-            Err(trap) => return Flow::Trap(trap),
+            Err(trap) => {
+                if trap.is_foreign() {
+                    // It is executed again.
+                    self.reservation = reservation;
+                }
+                return Flow::Trap(trap);
+            }
         };
         let stored = reservation.is_some_and(|held| {
             held.host == word.addr() && held.double == double && word.exchange(double, held.value, new)

@@ -1,13 +1,13 @@
 //! Loads and stores that miss the translation cache: walks, devices, misaligned accesses.
 
 use ram::PAGE_SIZE;
-use vmcore::AccessSize;
+use vmcore::{AccessSize, Bus};
 
 use super::StoreOutcome;
 use crate::hart::Hart;
 use crate::mem::{HostWord, Word};
 use crate::pmp::Access;
-use crate::trap::Trap;
+use crate::trap::{Cause, Trap};
 
 /// Where a slow access leads.
 enum Place {
@@ -29,15 +29,11 @@ impl Hart {
             return self.load_misaligned(addr, T::BYTES).map(T::narrow);
         }
         match self.resolve(addr, T::BYTES, Access::Read)? {
-            Place::Ram(phys) => match HostWord::physical::<T>(&self.ram, phys) {
-                Some(word) => Ok(word.load()),
-                None => Err(Trap::new(Access::Read.access_fault(), addr)),
-            },
+            Place::Ram(phys) => Ok(self.word::<T>(addr, phys, Access::Read)?.load()),
             Place::Device(phys) => {
-                self.behind = left;
-                self.publish_retired();
-                let value = AccessSize::from_bytes(T::BYTES).and_then(|size| self.bus.read(phys, size).ok());
-                self.behind = 0;
+                let value = self.device_access(addr, left, |bus| {
+                    AccessSize::from_bytes(T::BYTES).and_then(|size| bus.read(phys, size).ok())
+                })?;
                 value.map(T::narrow).ok_or(Trap::new(Access::Read.access_fault(), addr))
             }
         }
@@ -53,19 +49,31 @@ impl Hart {
         let fault = Trap::new(Access::Write.access_fault(), addr);
         match self.resolve(addr, T::BYTES, Access::Write)? {
             Place::Ram(phys) => {
-                HostWord::physical::<T>(&self.ram, phys).ok_or(fault)?.store(value);
+                self.word::<T>(addr, phys, Access::Write)?.store(value);
                 self.written(phys);
                 Ok(None)
             }
             Place::Device(phys) => {
                 let Some(size) = AccessSize::from_bytes(T::BYTES) else { return Err(fault) };
-                self.behind = left;
-                self.publish_retired();
-                let outcome = self.bus.write(phys, size, value.widen());
-                self.behind = 0;
-                outcome.map_err(|_| fault)
+                self.device_access(addr, left, |bus| bus.write(phys, size, value.widen()))?.map_err(|_| fault)
             }
         }
+    }
+
+    /// Has a device accessed. If memory that it needed is lost, the guest does not see what it made of that.
+    fn device_access<R>(&mut self, addr: u64, left: u8, access: impl FnOnce(&Bus) -> R) -> Result<R, Trap> {
+        self.behind = left;
+        self.publish_retired();
+        let losses = self.ram.losses();
+        let outcome = access(&self.bus);
+        self.behind = 0;
+        if self.ram.losses() == losses { Ok(outcome) } else { Err(Trap::new(Cause::MemoryLost, addr)) }
+    }
+
+    /// The aligned word at `addr`, which leads to guest physical address `phys`.
+    fn word<T: Word>(&self, addr: u64, phys: u64, access: Access) -> Result<HostWord<'_>, Trap> {
+        HostWord::physical::<T>(&self.ram, phys, access)
+            .map_err(|error| Trap::unopened(&error, Trap::new(access.access_fault(), addr)))
     }
 
     /// Translates an aligned access, checks it, and fills a slot if the page is RAM throughout and treated alike.
@@ -86,10 +94,11 @@ impl Hart {
             if found.size > PAGE_SIZE {
                 self.tlb.note_large(addr & !(found.size - 1), found.size);
             }
-            match access {
+            let filled = match access {
                 Access::Write => self.tlb.fill_write(addr, phys),
                 _ => self.tlb.fill_read(addr, phys),
-            }
+            };
+            filled.map_err(|error| Trap::unopened(&error, Trap::new(access.access_fault(), addr)))?;
         } else if access == Access::Write {
             self.written(phys);
         }
@@ -114,7 +123,7 @@ impl Hart {
         let fault = Trap::new(access.access_fault(), addr);
         if missing {
             let Place::Ram(phys) = self.resolve(addr, T::BYTES, access)? else { return Err(fault) };
-            return HostWord::physical::<T>(&self.ram, phys).map(|word| (word, Some(phys))).ok_or(fault);
+            return self.word::<T>(addr, phys, access).map(|word| (word, Some(phys)));
         }
         let word = match access {
             Access::Write => self.tlb.write_word::<T>(addr),
@@ -136,6 +145,8 @@ impl Hart {
             if !self.csr.pmp.allows(*phys, *len, access, mode) || !self.ram.contains(*phys, *len) {
                 return Err(Trap::new(access.access_fault(), at));
             }
+            // Both are opened before anything is stored to either.
+            self.word::<u8>(at, *phys, access)?;
             at = at.wrapping_add(*len);
         }
         Ok(pieces)
@@ -147,8 +158,7 @@ impl Hart {
         let mut shift = 0;
         for (phys, len) in pieces {
             for at in phys..phys + len {
-                let word = HostWord::physical::<u8>(&self.ram, at);
-                let word = word.ok_or(Trap::new(Access::Read.access_fault(), addr))?;
+                let word = self.word::<u8>(addr, at, Access::Read)?;
                 value |= u64::from(word.load::<u8>()) << shift;
                 shift += 8;
             }
@@ -165,9 +175,7 @@ impl Hart {
             }
             self.written(phys);
             for at in phys..phys + len {
-                let word = HostWord::physical::<u8>(&self.ram, at);
-                let word = word.ok_or(Trap::new(Access::Write.access_fault(), addr))?;
-                word.store(rest as u8);
+                self.word::<u8>(addr, at, Access::Write)?.store(rest as u8);
                 rest >>= 8;
             }
             self.written(phys);

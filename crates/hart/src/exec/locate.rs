@@ -56,6 +56,7 @@ impl Hart {
         if !self.csr.pmp.allows(first, PAGE_SIZE, Access::Execute, self.mode) {
             return Err(fault);
         }
+        let code = CodePage::new(&self.ram, first).map_err(|error| Trap::unopened(&error, fault))?;
         if self.pages.is_full() {
             self.tlb.flush_fetch();
             self.pages.clear();
@@ -70,7 +71,7 @@ impl Hart {
             fence(Ordering::SeqCst);
         }
         let off = (self.pc & (PAGE_SIZE - 1)) as u16;
-        let cursor = self.pages.block(page, &self.ram, off, &self.extensions);
+        let cursor = self.pages.block(page, code, off, &self.extensions);
         if found.size > PAGE_SIZE {
             self.tlb.note_large(self.pc & !(found.size - 1), found.size);
         }
@@ -96,14 +97,15 @@ impl Hart {
         let off = (self.pc & (PAGE_SIZE - 1)) as u16;
         let phys = self.fetch_phys(self.pc)?;
         let fault = Trap::new(Cause::FetchAccess, self.pc);
-        let code = CodePage::new(&self.ram, phys).ok_or(fault)?;
+        let code = CodePage::new(&self.ram, phys).map_err(|error| Trap::unopened(&error, fault))?;
         let low = code.half(off);
         let ext = self.extensions;
         if off == 0xffe && !is_short(low) {
             // The second half is fetched from the next page, and its faults are reported at that address.
             let next = self.pc.wrapping_add(2);
             let phys = self.fetch_phys(next)?;
-            let code = CodePage::new(&self.ram, phys).ok_or(Trap::new(Cause::FetchAccess, next))?;
+            let fault = Trap::new(Cause::FetchAccess, next);
+            let code = CodePage::new(&self.ram, phys).map_err(|error| Trap::unopened(&error, fault))?;
             let bits = u32::from(low) | u32::from(code.half(0)) << 16;
             return Ok(self.pages.once(|page| page.decode_bits(bits, off, &ext)));
         }

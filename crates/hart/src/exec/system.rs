@@ -130,7 +130,13 @@ impl Hart {
             args: std::array::from_fn(|at| self.x[A0 + at]),
         };
         let next = pc.wrapping_add(4);
-        match firmware.ecall(self.shared.id(), call) {
+        let losses = self.ram.losses();
+        let outcome = firmware.ecall(self.shared.id(), call);
+        if self.ram.losses() != losses {
+            // What the firmware made of it is none of the guest's business.
+            return Flow::Trap(Trap::new(Cause::MemoryLost, 0));
+        }
+        match outcome {
             EcallOutcome::Return(result) => {
                 self.set_result(result);
                 Flow::Check(next)

@@ -1,0 +1,136 @@
+//! Memory whose content comes later: lazily from a file, or from the other side of a migration.
+
+use std::sync::Arc;
+
+use crate::error::{FillError, OpenError, RamError};
+use crate::memory::{Memory, Use};
+use crate::set::Portion;
+use crate::sync::atomic::Ordering;
+use crate::sync::write;
+use crate::tracking::on;
+use crate::{CHUNK_SIZE, Ram};
+
+/// Has the content of chunks that are absent.
+///
+/// A hart that needs a chunk is inside its run meanwhile, and a device perhaps inside an access, so a machine that is asked
+/// to stop waits for a fill that is under way. That is meant for a read of the host's own disk. A source that may have to
+/// wait for longer answers [`FillError::Interrupted`] after some milliseconds, as often as it likes, and fails for good when
+/// the machine is to end.
+pub trait ChunkSource: Send + Sync {
+    /// Writes the content of chunk `chunk` into `into`, which is of its length and zero, after it has been found right
+    /// (whatever checksum goes with it). Called by one thread at a time for each chunk, and by several for several.
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError>;
+}
+
+impl Ram {
+    /// The content of `portion` is gone, its memory back with the host, and comes from `source` as it is touched. What was
+    /// absent already comes from `source` too. Waits for fills from the old source that are under way.
+    ///
+    /// Every hart is outside, no device is at work, no save is on; `drop_cached` has each hart drop all that it has cached of
+    /// memory (`vmcore::park::fence_kind::CONTENT`) before it executes anything.
+    pub fn replace(&self, portion: Portion<'_>, source: Arc<dyn ChunkSource>, drop_cached: impl FnOnce()) {
+        let memory = &self.memory;
+        let tracking = &memory.tracking;
+        let mut slot = write(&tracking.source);
+        let old = slot.replace(source);
+        let most = tracking.absent.len();
+        tracking.absent_left.fetch_add(most, Ordering::SeqCst);
+        let new = tracking.absent.add_words(portion.words());
+        tracking.absent_left.fetch_sub(most - new, Ordering::SeqCst);
+        tracking.turn_on(on::FILL);
+        tracking.forget_losses();
+        match portion {
+            Portion::All => memory.discard(0, most),
+            Portion::ChunksOf(pages) => pages.chunks().for_each(|chunk| memory.discard(chunk, 1)),
+        }
+        drop(slot);
+        drop(old);
+        drop_cached();
+    }
+
+    /// How many chunks are absent.
+    pub fn absent(&self) -> usize {
+        self.memory.tracking.absent_left.load(Ordering::SeqCst)
+    }
+
+    /// Fills the first absent chunk from `from` on and returns its number; `None`: there is none. For one who reads in the
+    /// background what nobody has needed yet.
+    pub fn fill_next(&self, from: usize) -> Result<Option<usize>, OpenError> {
+        let Some(chunk) = self.memory.tracking.absent.next(from) else { return Ok(None) };
+        self.memory.settle(chunk, false)?;
+        Ok(Some(chunk))
+    }
+
+    // ---- whole chunks ----
+
+    /// Number of chunks.
+    pub fn chunk_count(&self) -> usize {
+        self.memory.tracking.absent.len()
+    }
+
+    /// Bytes in chunk `chunk`: [`CHUNK_SIZE`], or less in the last one; 0 beyond.
+    pub fn chunk_len(&self, chunk: usize) -> usize {
+        self.memory.chunk_len(chunk)
+    }
+
+    /// Copies chunk `chunk`, filled first if it is absent, into `bytes`, which are as many as it has.
+    pub fn read_chunk(&self, chunk: usize, bytes: &mut [u8]) -> Result<(), OpenError> {
+        self.present(chunk, bytes.len())?;
+        self.memory.mapping.read(chunk * CHUNK_SIZE, bytes);
+        Ok(())
+    }
+
+    /// Whether chunk `chunk`, filled first if it is absent, holds nothing but zero.
+    pub fn is_zero_chunk(&self, chunk: usize) -> Result<bool, OpenError> {
+        let len = self.chunk_len(chunk);
+        self.present(chunk, len)?;
+        Ok(self.memory.mapping.is_zero(chunk * CHUNK_SIZE, len))
+    }
+
+    fn present(&self, chunk: usize, len: usize) -> Result<(), OpenError> {
+        if len == 0 || len != self.chunk_len(chunk) {
+            return Err(OpenError::Outside);
+        }
+        if self.memory.tracking.on() & on::FILL != 0 && self.memory.tracking.absent.has(chunk) {
+            self.memory.settle(chunk, false)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces chunk `chunk` by `bytes`, which are as many as it has; it is present from then on.
+    pub fn write_chunk(&self, chunk: usize, bytes: &[u8]) -> Result<(), RamError> {
+        self.put_chunk(chunk, bytes.len(), |memory| {
+            memory.mapping.write(chunk * CHUNK_SIZE, bytes);
+        })
+    }
+
+    /// Makes chunk `chunk` zero; it is present from then on. Costs no host memory.
+    pub fn zero_chunk(&self, chunk: usize) -> Result<(), RamError> {
+        let len = self.chunk_len(chunk);
+        self.put_chunk(chunk, len, |memory| {
+            if !memory.mapping.is_zero(chunk * CHUNK_SIZE, len) {
+                memory.mapping.discard(chunk * CHUNK_SIZE, len);
+            }
+        })
+    }
+
+    fn put_chunk(&self, chunk: usize, len: usize, put: impl FnOnce(&Memory)) -> Result<(), RamError> {
+        let memory = &self.memory;
+        if len == 0 || len != self.chunk_len(chunk) {
+            let addr = self.base().saturating_add((chunk as u64).saturating_mul(CHUNK_SIZE as u64));
+            return Err(RamError::OutOfRange { addr, len: len as u64 });
+        }
+        if memory.tracking.unsaved.has(chunk) {
+            memory.open_chunk(chunk, Use::Write)?;
+        }
+        let claim = memory.tracking.claims.claim(chunk);
+        put(memory);
+        memory.made_present(chunk);
+        drop(claim);
+        memory.tracking.note_written(memory.pages_of(chunk));
+        if memory.tracking.on() & on::FILL != 0 && self.absent() == 0 {
+            memory.end_fill();
+        }
+        Ok(())
+    }
+}
