@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from qemu.qmp import EventListener, QMPClient
+from qemu.qmp import EventListener, ExecuteError, QMPClient
 
 from vm import BOOT_PATIENCE, PATIENCE, Debian, Scenario
 
@@ -128,6 +128,9 @@ class Works(Scenario):
                     f"d (n): {image.path} (raw)\r\n    Attached to:      disk0\r\n    Cache mode:       writeback\r\n",
                 )
                 self.assertIn(f"d: rd_bytes={counts['rd_bytes']} ", await vm.hmp("info blockstats"))
+                for times in (0, -1):
+                    with self.assertRaisesRegex(ExecuteError, "Parameter 'times' expects a positive number"):
+                        await vm.fault("read", "io", times=times)
                 await vm.qmp("quit")
             self.assertEqual(image.read("reply"), "from the guest\n")
             image.tool("e2fsck", "-fn", str(image.path))

@@ -144,7 +144,7 @@ impl Disk {
         for index in 0..WORKERS {
             let shared = Arc::clone(&disk.shared);
             let spawned = thread::Builder::new().name(format!("disk-io{index}")).spawn(move || shared.run());
-            spawned.map_err(|source| OpenError::Thread { name: disk.config.qdev.clone(), source })?;
+            spawned.map_err(|error| OpenError::Thread { name: disk.config.qdev.clone(), error })?;
         }
         Ok(disk)
     }

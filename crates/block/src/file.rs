@@ -32,12 +32,12 @@ pub struct FileOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The host refuses.
-    #[error("Could not open '{}': {}", path.display(), text(source))]
+    #[error("Could not open '{}': {}", path.display(), text(error))]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the host said.
-        source: io::Error,
+        /// What the host said; the text above has it.
+        error: io::Error,
     },
     /// A directory, a terminal, a pipe.
     #[error("'file' driver requires '{}' to be a regular file", path.display())]
@@ -63,12 +63,12 @@ pub enum OpenError {
         name: String,
     },
     /// The host refuses a thread.
-    #[error("the host refuses a thread for '{name}': {source}")]
+    #[error("the host refuses a thread for '{name}': {}", text(error))]
     Thread {
         /// Of what.
         name: String,
-        /// What it said.
-        source: io::Error,
+        /// What it said; the text above has it.
+        error: io::Error,
     },
 }
 
@@ -93,7 +93,7 @@ impl RawFile {
     /// Opens an image and, unless told otherwise, keeps others from writing to it.
     pub fn open(options: &FileOptions) -> Result<Self, OpenError> {
         let path = &options.path;
-        let failed = |source| OpenError::Open { path: path.clone(), source };
+        let failed = |error| OpenError::Open { path: path.clone(), error };
         let (mut file, read_only) = open(options).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {

@@ -18,6 +18,7 @@ mod finish;
 mod help;
 mod machine;
 mod options;
+mod parameters;
 mod ports;
 mod session;
 mod table;
@@ -28,6 +29,7 @@ pub use options::{
     Bios, CpuModel, Incoming, MachineKind, MonitorKind, NodeKind, NodeOption, Options, PortOption, RngSource,
     VirtioKind, VirtioOption,
 };
+pub use parameters::command_line_options;
 pub use session::gdb_place;
 
 use table::{Argument, OptionDef};

@@ -15,7 +15,7 @@ use sys::SignalFd;
 use vmcore::Machine;
 
 use crate::channels::Channels;
-use crate::cli::{Incoming, MachineKind, Options};
+use crate::cli::{self, Incoming, MachineKind, Options};
 use crate::consoles::Consoles;
 use crate::disks::Disks;
 use crate::host;
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         name: options.name.clone(),
         uuid: options.uuid.map(uuid_text),
         machines: objects::machines(),
-        options: Vec::new(),
+        options: cli::command_line_options(),
         cpu_models: objects::cpu_models(),
         objects: objects::objects(options),
         memory: options.memory,

@@ -38,12 +38,33 @@ impl AllowList {
         Ok(Self { patterns: text.split(':').map(pattern).collect::<Result<_, _>>()? })
     }
 
+    /// The entries that no command fits, as they were written: mistakes of whoever wrote the list.
+    pub(crate) fn without_effect<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+        let fits = |pattern: &&Pattern| names.clone().any(|name| pattern.allows(name));
+        self.patterns.iter().filter(|pattern| !fits(pattern)).map(Pattern::to_string).collect()
+    }
+
     /// Whether the command of that name may be used.
     pub fn allows(&self, name: &str) -> bool {
-        self.patterns.iter().any(|pattern| match pattern {
+        self.patterns.iter().any(|pattern| pattern.allows(name))
+    }
+}
+
+impl Pattern {
+    fn allows(&self, name: &str) -> bool {
+        match self {
             Pattern::Name(allowed) => name == allowed,
             Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Pattern::Name(name) => f.write_str(name),
+            Pattern::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
     }
 }
 
@@ -86,6 +107,12 @@ mod tests {
             assert!(!list.allows(name), "{name}");
         }
         assert!(AllowList::parse("*").unwrap().allows("anything"));
+    }
+
+    #[test]
+    fn what_no_command_fits_is_told() {
+        let list = AllowList::parse("query-*:stopp:x-*:cont").unwrap();
+        assert_eq!(list.without_effect(["cont", "query-status", "stop"].into_iter()), ["stopp", "x-*"]);
     }
 
     #[test]

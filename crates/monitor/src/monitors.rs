@@ -15,7 +15,7 @@ use qmp::CommandSet;
 
 use crate::access::{AllowList, MonitorOptions};
 use crate::client::Client;
-use crate::commands::{Env, Looks, Qmp};
+use crate::commands::{self, Env, Looks, Qmp};
 use crate::context::{Config, Context};
 use crate::control;
 use crate::events;
@@ -241,6 +241,11 @@ impl Shared {
             None => Arc::clone(all),
             Some(allow) => Arc::new(all.restricted(|name| allow.allows(name))),
         };
+        if let Some(allow) = &options.allow {
+            for entry in allow.without_effect(commands::names()) {
+                tracing::warn!(monitor = name, entry, "x-allow: there is no such command");
+            }
+        }
         Access { commands, allow: options.allow.clone().map(Arc::new), name: name.into() }
     }
 

@@ -68,6 +68,10 @@ fn the_human_monitor_is_no_way_around() {
     );
     assert_eq!(client.hmp("stop"), "");
     assert!(client.hmp("help stop").starts_with("stop|s"));
+    let help = client.hmp("help");
+    assert!(help.contains("\nstop|s ") && !help.contains("cont|c "), "{help}");
+    let info = client.hmp("info");
+    assert!(info.contains("info status ") && !info.contains("info name "), "{info}");
     assert!(client.hmp("info registers").contains("CPU#0"));
     client.run("query-status", &[&status("prelaunch")]);
 }

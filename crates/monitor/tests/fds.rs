@@ -113,6 +113,7 @@ fn sets_are_filled_shown_and_emptied() {
     let one = send(&mut client, " ");
     let other = send(&mut client, " ");
     let third = send(&mut client, " ");
+    let fourth = send(&mut client, " ");
     client.send(&command("add-fd", "{'fdset-id':3,'opaque':'log'}"));
     let added: Value = serde_json::from_str(&client.raw()).unwrap();
     assert_eq!(added["return"]["fdset-id"], 3);
@@ -130,6 +131,9 @@ fn sets_are_filled_shown_and_emptied() {
     client.send(&command("add-fd", "{'fdset-id':-1}"));
     client.expect(&[&refusal("Parameter 'fdset-id' expects a non-negative value")]);
     assert_closed(third);
+    client.send(&command("add-fd", "{'fdset-id':4294967296}"));
+    client.expect(&[&refusal("Parameter 'fdset-id' expects a value of at most 4294967295")]);
+    assert_closed(fourth);
     // Sets are the program's, not the connection's.
     drop(client);
     let mut next = world.connect("a");

@@ -297,7 +297,12 @@ fn set_fault(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
         Some(FaultKind::NoSpace) => Some(Fault::NoSpace),
         Some(FaultKind::Hang) => Some(Fault::Hang),
     };
-    node.faults().set(kind, fault.map(|fault| FaultRule { fault, times: args.opt_u64("times") }));
+    let times = args.opt_u64("times");
+    // A negative number arrives as one beyond what a client can write.
+    if times.is_some_and(|times| times == 0 || i64::try_from(times).is_err()) {
+        return Err(QmpError::expects("times", "a positive number"));
+    }
+    node.faults().set(kind, fault.map(|fault| FaultRule { fault, times }));
     Ok(())
 }
 

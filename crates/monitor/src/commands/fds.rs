@@ -95,7 +95,8 @@ fn add_fd(env: &Env<'_>, args: &Args) -> Result<AddfdInfo, QmpError> {
     let set = match args.opt_i64("fdset-id") {
         None => None,
         Some(set) => {
-            Some(u32::try_from(set).map_err(|_| QmpError::expects("fdset-id", "a non-negative value"))?)
+            let expected = if set < 0 { "a non-negative value" } else { "a value of at most 4294967295" };
+            Some(u32::try_from(set).map_err(|_| QmpError::expects("fdset-id", expected))?)
         }
     };
     let opaque = args.opt_str("opaque").map(|opaque| opaque.chars().take(1024).collect());

@@ -48,7 +48,7 @@ pub(crate) use migration::MigrationStatus;
 pub use objects::{Object, ObjectType, Objects};
 
 use std::cell::OnceCell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use engine::{By, Engine, ManageError, Status, WakeReport};
 use qmp::schema::CommandDef;
@@ -239,6 +239,18 @@ pub(crate) use command;
 /// Every command, in the order of the subjects.
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
     SUBJECTS.iter().flat_map(|(_, commands)| commands.iter())
+}
+
+/// Every name that an allow-list may have: those of QMP, and of what only people have.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let name = |command: &'static Command| match (&command.qmp, &command.human) {
+            (Some(qmp), _) => Some(qmp.def.name.to_owned()),
+            (None, human) => human.as_ref().map(Human::full_name),
+        };
+        all().filter_map(name).collect()
+    });
+    NAMES.iter().map(String::as_str)
 }
 
 /// The commands that a program of this configuration offers by QMP.

@@ -1,6 +1,6 @@
 //! `help`, and the lists that commands with sub-commands print.
 
-use super::{Entry, HmpError, Human, Run, Screen, commands, shorten, table};
+use super::{Entry, HmpError, Human, Run, Screen, commands, is_allowed, shorten, table};
 
 /// The words that stand before the sub-commands of `parent` in what is printed.
 fn before(parent: Option<&Human>) -> String {
@@ -13,9 +13,13 @@ fn describe(screen: &mut Screen<'_>, parent: Option<&Human>, entry: Entry) {
     screen.print(&format!("{}{} {params} -- {help}", before(parent), entry.human.names()));
 }
 
-/// Lists the commands without a parent, or the sub-commands of `parent`.
+/// Lists the commands without a parent, or the sub-commands of `parent`, as far as this client may use them.
 pub(super) fn list(screen: &mut Screen<'_>, parent: Option<&Human>) {
-    commands(parent).for_each(|entry| describe(screen, parent, entry));
+    for entry in commands(parent) {
+        if is_allowed(screen.env, entry) {
+            describe(screen, parent, entry);
+        }
+    }
 }
 
 /// Runs `help`.
