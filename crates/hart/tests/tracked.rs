@@ -128,7 +128,7 @@ fn meets(code: &[u32], prepare: impl Fn(&Machine, &mut Hart), lost: u64) {
                 "something of the instruction was done"
             );
         }
-        assert_eq!(machine.ram.lost().is_some(), exit == Exit::MemoryLost);
+        assert_eq!(machine.ram.missing().is_some(), exit == Exit::MemoryLost);
         // Nothing of it was stored either, and once the memory is there it is executed as if nothing had been.
         *source.refuse.lock().unwrap() = None;
         if chunk_of(lost) != chunk_of(DATA) {

@@ -189,22 +189,22 @@ impl Ram {
         if self.contains(addr, len as u64) { Ok(()) } else { Err(out_of_range(addr, len)) }
     }
 
-    // ---- lost memory ----
+    // ---- content that cannot be had ----
 
     /// The first content that could not be had since all of it was [replaced](Ram::replace).
-    pub fn lost(&self) -> Option<MemoryLost> {
+    pub fn missing(&self) -> Option<MemoryLost> {
         self.memory.tracking.lost()
     }
 
     /// How often content could not be had; wraps.
     #[inline]
-    pub fn losses(&self) -> u32 {
+    pub fn misses(&self) -> u32 {
         self.memory.tracking.losses()
     }
 
-    /// Has `reporter` told when an access that is not a hart's own fails for lost memory, on the thread of that access,
+    /// Has `reporter` told when an access that is not a hart's own fails for missing content, on the thread of that access,
     /// which may hold a device's lock. Harts say so themselves. The first reporter stays.
-    pub fn report_losses(&self, reporter: impl Fn(&MemoryLost) + Send + Sync + 'static) {
+    pub fn report_misses(&self, reporter: impl Fn(&MemoryLost) + Send + Sync + 'static) {
         self.memory.tracking.set_reporter(Box::new(reporter));
     }
 }

@@ -88,20 +88,20 @@ fn lost_memory_fails_the_access_and_is_told_with_its_reason() {
     let ram = lazy(&source);
     let told = Arc::new(Mutex::new(vec![]));
     let teller = Arc::clone(&told);
-    ram.report_losses(move |loss| teller.lock().unwrap().push(loss.to_string()));
+    ram.report_misses(move |loss| teller.lock().unwrap().push(loss.to_string()));
     assert!(matches!(ram.open_write(chunk_at(2)), Err(OpenError::Lost(_))));
     assert!(told.lock().unwrap().is_empty(), "a hart says so itself");
-    let before = ram.losses();
+    let before = ram.misses();
     let error = ram.memory().write_obj(1_u32, GuestAddress(chunk_at(2) + 4)).unwrap_err();
     assert!(error.to_string().contains("0x80020000 cannot be had: checksum mismatch"), "{error}");
     assert!(matches!(ram.write(chunk_at(2) - 1, &[1, 2]), Err(RamError::Lost(_))));
     let mut bytes = [0; 1];
     ram.read(chunk_at(2) - 1, &mut bytes).unwrap();
     assert_eq!(bytes, [content(1)], "a write that reached into lost memory wrote something");
-    assert_eq!((ram.losses() - before, told.lock().unwrap().len()), (2, 2));
-    assert!(ram.lost().unwrap().to_string().ends_with("checksum mismatch"));
+    assert_eq!((ram.misses() - before, told.lock().unwrap().len()), (2, 2));
+    assert!(ram.missing().unwrap().to_string().ends_with("checksum mismatch"));
     ram.replace(Portion::All, Arc::new(Source::willing(CHUNKS)), no_harts);
-    assert!(ram.lost().is_none());
+    assert!(ram.missing().is_none());
     ram.open_write(chunk_at(2)).unwrap();
 }
 
@@ -116,7 +116,7 @@ fn a_device_outlasts_interruptions_and_a_hart_is_told_of_them() {
     let mut bytes = [0; 1];
     ram.read(chunk_at(0), &mut bytes).unwrap();
     assert_eq!((bytes, source.counts()[0]), ([content(0)], 4));
-    assert!(ram.lost().is_none());
+    assert!(ram.missing().is_none());
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub enum Exit {
     Limit,
     /// The debugger's: a point was hit, or a step is done.
     Debug(DebugHit),
-    /// The content of memory that the next instruction needs cannot be had ([`Ram::lost`](ram::Ram::lost) says why). The pc
+    /// The content of memory that the next instruction needs cannot be had ([`Ram::missing`](ram::Ram::missing) says why). The pc
     /// stands on it, and nothing of it has reached the guest.
     MemoryLost,
 }

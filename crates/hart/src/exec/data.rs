@@ -64,10 +64,10 @@ impl Hart {
     fn device_access<R>(&mut self, addr: u64, left: u8, access: impl FnOnce(&Bus) -> R) -> Result<R, Trap> {
         self.behind = left;
         self.publish_retired();
-        let losses = self.ram.losses();
+        let losses = self.ram.misses();
         let outcome = access(&self.bus);
         self.behind = 0;
-        if self.ram.losses() == losses { Ok(outcome) } else { Err(Trap::new(Cause::MemoryLost, addr)) }
+        if self.ram.misses() == losses { Ok(outcome) } else { Err(Trap::new(Cause::MemoryLost, addr)) }
     }
 
     /// The aligned word at `addr`, which leads to guest physical address `phys`.

@@ -130,9 +130,9 @@ impl Hart {
             args: std::array::from_fn(|at| self.x[A0 + at]),
         };
         let next = pc.wrapping_add(4);
-        let losses = self.ram.losses();
+        let losses = self.ram.misses();
         let outcome = firmware.ecall(self.shared.id(), call);
-        if self.ram.losses() != losses {
+        if self.ram.misses() != losses {
             // What the firmware made of it is none of the guest's business.
             return Flow::Trap(Trap::new(Cause::MemoryLost, 0));
         }
