@@ -60,10 +60,6 @@ impl Alarm {
         self.wall.save()
     }
 
-    pub(crate) fn check(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
-        self.wall.check(saved)
-    }
-
     pub(crate) fn load(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
         self.wall.load(saved)
     }

@@ -75,12 +75,8 @@ impl Device for Pvpanic {
         Section::encode(&self.name, Self::VERSION, &())
     }
 
-    fn check(&self, section: &Section) -> Result<(), LoadError> {
-        section.decode(&self.name, Self::VERSION)
-    }
-
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        self.check(section)
+        section.decode(&self.name, Self::VERSION)
     }
 }
 

@@ -372,10 +372,6 @@ impl Vcpu for Hart {
         self.save_state()
     }
 
-    fn check(&self, section: &Section) -> Result<(), LoadError> {
-        self.check_state(section)
-    }
-
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
         self.load_state(section)
     }

@@ -111,15 +111,7 @@ impl VirtioDevice for Entropy {
         Section::encode(SECTION, VERSION, &())
     }
 
-    fn kind(&self) -> String {
-        "an entropy device".to_owned()
-    }
-
-    fn check(&self, section: &Section) -> Result<(), LoadError> {
-        section.decode(SECTION, VERSION)
-    }
-
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
-        self.check(section)
+        section.decode(SECTION, VERSION)
     }
 }

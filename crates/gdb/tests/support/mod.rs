@@ -17,8 +17,7 @@ use hart::{Extensions, Hart, HartConfig};
 use ram::Ram;
 use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, ShutdownCause, Sleep};
 use vmcore::{
-    BoardInfo, BootEntry, Bus, Device, EcallOutcome, Firmware, Harts, Machine, PlaceError, SbiCall,
-    StartParams, Vcpu,
+    BootEntry, Bus, Device, EcallOutcome, Firmware, Harts, Machine, PlaceError, SbiCall, StartParams, Vcpu,
 };
 
 /// First address of RAM, and of the program.
@@ -61,10 +60,6 @@ impl Machine for Bare {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &[]
-    }
-
-    fn board(&self) -> BoardInfo {
-        BoardInfo::new("bare", Some(&self.ram), &self.harts, &[])
     }
 
     fn ram(&self) -> Option<&Arc<Ram>> {
