@@ -33,7 +33,7 @@ use devices::{Plic, Uart};
 use hart::{Hart, HartConfig};
 use ram::Ram;
 use sbi::Sbi;
-use vmcore::{BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu, WakeState};
+use vmcore::{BoardInfo, BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu, WakeState};
 
 use device_tree::{Chosen, Description, SEED};
 use image::{CopyError, Image, ImageError, ImageFault};
@@ -292,6 +292,17 @@ impl Machine for Board {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &self.devices
+    }
+
+    fn board(&self) -> BoardInfo {
+        let extensions = self.description.extensions;
+        let mmu = ["sv39", "sv48"].into_iter().take(if extensions.sv48 { 2 } else { 1 });
+        BoardInfo {
+            isa: extensions.names().into_iter().chain(mmu).map(str::to_owned).collect(),
+            built_in_sbi: !self.description.firmware,
+            suspend: self.suspend,
+            ..BoardInfo::new("virt", Some(&self.ram), &self.harts, &self.devices)
+        }
     }
 
     fn ram(&self) -> Option<&Arc<Ram>> {

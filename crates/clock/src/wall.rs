@@ -179,17 +179,26 @@ impl WallClock {
         }
     }
 
-    /// Takes over a saved RTC.
+    /// Whether a saved RTC can be taken over.
     ///
     /// # Errors
-    /// [`WallLoadError`] when the state is of another kind of clock or out of range; nothing is changed then.
-    pub fn load(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
+    /// [`WallLoadError`] when the state is of another kind of clock or out of range.
+    pub fn check(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
         if saved.clock != self.clock {
             return Err(WallLoadError::OtherClock { saved: saved.clock, here: self.clock });
         }
         if saved.offset_ns.unsigned_abs() > u128::from(u64::MAX) + i32::MAX as u128 * NS_PER_S as u128 {
             return Err(WallLoadError::Offset(saved.offset_ns));
         }
+        Ok(())
+    }
+
+    /// Takes over a saved RTC.
+    ///
+    /// # Errors
+    /// As of [`check`](Self::check); nothing is changed then.
+    pub fn load(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
+        self.check(saved)?;
         *self.lock() = State { offset: saved.offset_ns, last: saved.last_ns, clamped: saved.clamped };
         Ok(())
     }

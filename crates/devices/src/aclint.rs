@@ -54,6 +54,14 @@ impl Aclint {
         Some(self.harts.get(u32::try_from(index).ok()?)?)
     }
 
+    fn checked(&self, section: &Section) -> Result<State, LoadError> {
+        let state: State = section.decode(&self.name, Self::VERSION)?;
+        if state.msip.len() != self.harts.len() || state.mtimecmp.len() != self.harts.len() {
+            return Err(section.bad_value("number of harts"));
+        }
+        Ok(state)
+    }
+
     fn time(&self) -> u64 {
         self.harts.get(0).map_or(0, |hart| hart.time())
     }
@@ -134,11 +142,12 @@ impl Device for Aclint {
         Section::encode(&self.name, Self::VERSION, &state)
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let state: State = section.decode(&self.name, Self::VERSION)?;
-        if state.msip.len() != self.harts.len() || state.mtimecmp.len() != self.harts.len() {
-            return Err(section.bad_value("number of harts"));
-        }
+        let state = self.checked(section)?;
         let _writing = lock(&self.writing);
         for ((hart, msip), mtimecmp) in self.harts.iter().zip(state.msip).zip(state.mtimecmp) {
             hart.set_pending(mip::MSIP, msip);

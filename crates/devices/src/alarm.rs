@@ -60,6 +60,10 @@ impl Alarm {
         self.wall.save()
     }
 
+    pub(crate) fn check(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
+        self.wall.check(saved)
+    }
+
     pub(crate) fn load(&self, saved: &WallClockState) -> Result<(), WallLoadError> {
         self.wall.load(saved)
     }

@@ -75,8 +75,12 @@ impl Device for Finisher {
         Section::encode(&self.name, Self::VERSION, &())
     }
 
-    fn load(&self, section: &Section) -> Result<(), LoadError> {
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
         section.decode(&self.name, Self::VERSION)
+    }
+
+    fn load(&self, section: &Section) -> Result<(), LoadError> {
+        self.check(section)
     }
 }
 

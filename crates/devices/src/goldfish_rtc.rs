@@ -103,6 +103,12 @@ impl GoldfishRtc {
         }
     }
 
+    fn checked(&self, section: &Section) -> Result<Saved, LoadError> {
+        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
+        self.alarm.check(&saved.wall).map_err(|_| section.bad_value("clock source or offset"))?;
+        Ok(saved)
+    }
+
     fn drive(&self, state: &State) {
         self.irq.set(state.pending && state.enabled);
     }
@@ -223,8 +229,12 @@ impl Device for GoldfishRtc {
         Section::encode(&self.name, Self::VERSION, &Saved { state: inner.state, wall: self.alarm.save() })
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
+        let saved = self.checked(section)?;
         let mut inner = lock(&self.inner);
         self.alarm.load(&saved.wall).map_err(|_| section.bad_value("clock source or offset"))?;
         inner.state = saved.state;

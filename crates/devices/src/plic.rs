@@ -159,6 +159,12 @@ impl Plic {
         self.output(hart, 0)
     }
 
+    fn checked(&self, section: &Section) -> Result<State, LoadError> {
+        let state: State = section.decode(&self.name, Self::VERSION)?;
+        state.check(section, 2 * self.harts.len())?;
+        Ok(state)
+    }
+
     fn output(&self, hart: u32, mode: usize) -> bool {
         lock(&self.inner).outputs.get(hart as usize * 2 + mode).copied().unwrap_or(false)
     }
@@ -469,10 +475,13 @@ impl Device for Plic {
         Section::encode(&self.name, Self::VERSION, &lock(&self.inner).state)
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let state: State = section.decode(&self.name, Self::VERSION)?;
+        let state = self.checked(section)?;
         let mut inner = lock(&self.inner);
-        state.check(section, inner.outputs.len())?;
         inner.state = state;
         self.update(&mut inner, true);
         Ok(())

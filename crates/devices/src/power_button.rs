@@ -97,6 +97,14 @@ impl Device for PowerButton {
         self.slot.save()
     }
 
+    fn kind(&self) -> String {
+        self.slot.kind()
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.slot.check(section)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
         self.slot.load(section)
     }

@@ -136,6 +136,13 @@ impl Sun20iRtc {
         self.irq.set(state.line());
     }
 
+    fn checked(&self, section: &Section) -> Result<Saved, LoadError> {
+        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
+        saved.state.check(section)?;
+        self.alarm.check(&saved.wall).map_err(|_| section.bad_value("clock source or offset"))?;
+        Ok(saved)
+    }
+
     fn now_s(&self) -> u64 {
         self.alarm.now_ns() / NS_PER_S
     }
@@ -312,9 +319,12 @@ impl Device for Sun20iRtc {
         Section::encode(&self.name, Self::VERSION, &Saved { state: inner.state, wall: self.alarm.save() })
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
-        saved.state.check(section)?;
+        let saved = self.checked(section)?;
         let mut inner = lock(&self.inner);
         self.alarm.load(&saved.wall).map_err(|_| section.bad_value("clock source or offset"))?;
         inner.state = saved.state;

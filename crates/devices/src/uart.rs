@@ -148,6 +148,12 @@ impl Uart {
         }
     }
 
+    fn checked(&self, section: &Section) -> Result<State, LoadError> {
+        let state: State = section.decode(&self.name, Self::VERSION)?;
+        state.check(section)?;
+        Ok(state)
+    }
+
     fn drive(&self, state: &State) {
         self.irq.set(state.interrupt() != IIR_NONE);
     }
@@ -318,9 +324,12 @@ impl Device for Uart {
         Section::encode(&self.name, Self::VERSION, &lock(&self.inner).state)
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let state: State = section.decode(&self.name, Self::VERSION)?;
-        state.check(section)?;
+        let state = self.checked(section)?;
         let mut inner = lock(&self.inner);
         inner.state = state;
         self.drive(&inner.state);

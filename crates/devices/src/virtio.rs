@@ -78,6 +78,12 @@ pub trait VirtioDevice: Send {
     /// What has to be saved of the device apart from its transport.
     fn save(&self) -> Section;
 
+    /// What the driver finds here beside the device's id: its capacity, its ports. Fixed when the device is made.
+    fn kind(&self) -> String;
+
+    /// Judges a saved state completely, by the section and by what is fixed when the device is made alone.
+    fn check(&self, section: &Section) -> Result<(), LoadError>;
+
     /// Replaces the state by a saved one, each value checked like guest input. A refusal leaves the device as it was.
     fn load(&mut self, section: &Section) -> Result<(), LoadError>;
 }

@@ -94,6 +94,20 @@ impl Watchdog {
         }
     }
 
+    fn checked(&self, section: &Section) -> Result<Saved, LoadError> {
+        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
+        if saved.mode & !MODE_MASK != 0 {
+            return Err(section.bad_value("mode"));
+        }
+        let state = State { mode: saved.mode, deadline: None };
+        if let Some(left) = saved.left_ns
+            && (saved.mode & ENABLE == 0 || left > state.interval_ns())
+        {
+            return Err(section.bad_value("time left"));
+        }
+        Ok(saved)
+    }
+
     fn left_ns(&self, state: &State) -> Option<u64> {
         state.deadline.map(|deadline| deadline.saturating_sub(self.timer.now_ns()))
     }
@@ -180,18 +194,14 @@ impl Device for Watchdog {
         Section::encode(&self.name, Self::VERSION, &saved)
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
-        if saved.mode & !MODE_MASK != 0 {
-            return Err(section.bad_value("mode"));
-        }
-        let mut state = State { mode: saved.mode, deadline: None };
-        if let Some(left) = saved.left_ns {
-            if saved.mode & ENABLE == 0 || left > state.interval_ns() {
-                return Err(section.bad_value("time left"));
-            }
-            state.deadline = Some(self.timer.now_ns().saturating_add(left));
-        }
+        let Saved { mode, left_ns } = self.checked(section)?;
+        let deadline = left_ns.map(|left| self.timer.now_ns().saturating_add(left));
+        let state = State { mode, deadline };
         let mut current = lock(&self.state);
         *current = state;
         self.watch(&current);

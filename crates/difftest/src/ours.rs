@@ -74,6 +74,10 @@ impl Device for Collector {
         Section::encode(self.name, 1, &())
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        section.decode::<()>(self.name, 1)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
         section.decode::<()>(self.name, 1)
     }

@@ -11,7 +11,7 @@ use engine::{Builder, Engine, EngineConfig};
 use hart::Extensions;
 use ram::Ram;
 use runstate::{Config, DeviceId, Lifecycle};
-use vmcore::{BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
+use vmcore::{BoardInfo, BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
 
 use crate::channels::Channels;
 use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource, VirtioKind};
@@ -242,6 +242,10 @@ impl Machine for NoMachine {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &[]
+    }
+
+    fn board(&self) -> BoardInfo {
+        BoardInfo::new("none", None, &self.harts, &[])
     }
 
     fn ram(&self) -> Option<&Arc<Ram>> {

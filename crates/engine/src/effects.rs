@@ -13,10 +13,20 @@ use vmcore::{BootEntry, Device, PlaceError, StartParams};
 use crate::hart::{Doing, Hart, Slot};
 use crate::job::{Go, JobControl};
 use crate::machine::{MachineThread, Unpark};
+use crate::state::AdoptError;
 use crate::work::Task;
 
 /// How long the end of the machine waits for harts to park, which they do at once.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why an effect could not be carried out.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+}
 
 impl MachineThread {
     /// Carries out `effects` in order. Where one fails the rest is abandoned, and that is reported before all else.
@@ -30,7 +40,7 @@ impl MachineThread {
         }
     }
 
-    fn step(&mut self, effect: Effect, follow: &mut VecDeque<Request>) -> Result<(), PlaceError> {
+    fn step(&mut self, effect: Effect, follow: &mut VecDeque<Request>) -> Result<(), StepError> {
         match effect {
             Effect::PublishState => self.publish(None),
             Effect::Emit(event) => self.publish(Some(event)),
@@ -110,8 +120,7 @@ impl MachineThread {
                 }
             }
             Effect::Exit { code } => self.exit = Some(code),
-            // Snapshots and migration come with their own issue: nothing is staged yet.
-            Effect::AdoptGuest => {}
+            Effect::AdoptGuest => self.adopt_guest()?,
             Effect::NoteWake { source, fate } => {
                 let counted = self.wakes.noted(source, fate, self.publisher.now());
                 // What is latched has been published with the rest of the value.
@@ -149,6 +158,7 @@ impl MachineThread {
     /// Sets the job going that was asked for. One asked for without its work has nothing to do and never ends: only
     /// tests of the lifecycle do that.
     fn begin_job(&mut self) {
+        self.staged = None;
         self.job = self.go.take().map(Go::start);
     }
 

@@ -6,7 +6,7 @@
 //!   Runs ── wfi ──► Waits ── interrupt ──► Runs     │
 //!     │                                             │
 //!     ├── hart_stop ─────────────► Stopped ─────────┤
-//!     └── request to the machine ► AwaitsAnswer ────┴── answer ──► Runs
+//!     └── request to the machine ► AwaitsAnswer ── taken up ──► Rests ── answer, start, wake ──► Runs
 //! ```
 //!
 //! The thread holds the lock of its [`Slot`] while it executes and for the moments between; whoever has parked it may
@@ -34,9 +34,15 @@ pub(crate) enum Doing {
     Runs,
     /// In `wfi` or a retentive suspend.
     Waits,
-    /// Has posted a request. `ecall`: the pc stands on the `ecall` that the answer retires.
+    /// Has posted a request that is not handled yet. `ecall`: the pc stands on the `ecall` that the answer retires.
     AwaitsAnswer {
         /// Whether there is an `ecall` to retire.
+        ecall: bool,
+    },
+    /// The machine thread has taken its request up. It stays so where there is no answer: the guest sleeps, is off, or is
+    /// about to be reset.
+    Rests {
+        /// As of the request.
         ecall: bool,
     },
 }
@@ -66,6 +72,11 @@ impl Slot {
     pub(crate) fn reset(&mut self) {
         self.vcpu.reset();
         self.doing = Doing::Stopped;
+        self.forget_debugger();
+    }
+
+    /// What the debugger wanted of the guest before is over. Its points stay.
+    pub(crate) fn forget_debugger(&mut self) {
         self.step = Stepping::No;
         self.hit = None;
     }
@@ -113,10 +124,19 @@ impl Hart {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the hart go on after a request. Does nothing if it does not wait for an answer (it was reset meanwhile).
+    /// The request that the hart has posted is taken up.
+    pub(crate) fn rest(&self) {
+        let mut slot = self.slot();
+        if let Doing::AwaitsAnswer { ecall } = slot.doing {
+            slot.doing = Doing::Rests { ecall };
+        }
+    }
+
+    /// Lets the hart go on after the request that was taken up. Does nothing if it does not wait for that (it was reset
+    /// meanwhile).
     pub(crate) fn answer(&self, result: SbiReturn) {
         let mut slot = self.slot();
-        let Doing::AwaitsAnswer { ecall } = slot.doing else { return };
+        let Doing::Rests { ecall } = slot.doing else { return };
         if ecall {
             slot.vcpu.answer(result);
         }
@@ -208,7 +228,9 @@ impl HartThread {
         if slot.hit.is_some() {
             return Next::Sleep(0);
         }
-        if slot.step == Stepping::Done && !matches!(slot.doing, Doing::AwaitsAnswer { .. }) {
+        if slot.step == Stepping::Done
+            && !matches!(slot.doing, Doing::AwaitsAnswer { .. } | Doing::Rests { .. })
+        {
             return self.stop_for_debugger(slot, DebugHit::Step);
         }
         match slot.doing {
@@ -234,7 +256,7 @@ impl HartThread {
                 shared.gate().take(flag::IRQ);
                 Next::Idle
             }
-            Doing::Stopped | Doing::AwaitsAnswer { .. } => Next::Sleep(0),
+            Doing::Stopped | Doing::AwaitsAnswer { .. } | Doing::Rests { .. } => Next::Sleep(0),
         }
     }
 

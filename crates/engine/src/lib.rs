@@ -34,6 +34,7 @@ mod metrics;
 mod publish;
 mod queue;
 mod record;
+mod state;
 mod status;
 mod timer;
 mod wakes;
@@ -59,6 +60,7 @@ pub use metrics::{Durations, HartFigures, Latencies};
 pub use publish::{Subscriber, SubscriptionId};
 pub use queue::Port;
 pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
+pub use state::{GuestState, Refill, SavedClock, Staged, StateError};
 pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
 

@@ -29,6 +29,7 @@ use crate::job::{Go, JobControl};
 use crate::publish::Publisher;
 use crate::queue::{Message, Receiver, Reply};
 use crate::record::{By, Cause};
+use crate::state::Staged;
 use crate::wakes::WakeBook;
 use crate::work::{Done, Task, Worker};
 
@@ -123,6 +124,8 @@ pub(crate) struct MachineThread {
     /// What came meanwhile.
     waiting: VecDeque<Message>,
     deferred: VecDeque<Deferred>,
+    /// What the job under way has put ready for [`runstate::Effect::AdoptGuest`].
+    pub(crate) staged: Option<Staged>,
     /// Harts to unpark once the message at hand is answered.
     pub(crate) unpark_due: Unpark,
     /// The answer went to a client, which is to have time to take it first.
@@ -150,6 +153,7 @@ impl MachineThread {
             underway: None,
             waiting: VecDeque::new(),
             deferred: VecDeque::new(),
+            staged: None,
             unpark_due: Unpark::None,
             grace: false,
             debug: DebugState::default(),
@@ -277,18 +281,37 @@ impl MachineThread {
             let until = Instant::now() + RESET_PATIENCE;
             self.deferred.push_back(Deferred { hart, epoch, request, until });
         } else {
-            self.serve_by(request.at(epoch), By::Hart(hart), Asker::Guest { hart, epoch, request });
+            self.serve_guest(hart, epoch, request);
         }
     }
 
+    fn serve_guest(&mut self, id: u32, epoch: u64, request: GuestRequest) {
+        // Before it has any effect: a hart that is started by it may post the next one at once.
+        if let Some(hart) = self.hart(id).filter(|_| epoch == self.lifecycle.epoch()) {
+            hart.rest();
+        }
+        self.serve_by(request.at(epoch), By::Hart(id), Asker::Guest { hart: id, epoch, request });
+    }
+
     fn handle_deferred(&mut self) {
+        self.handle_deferred_while(|machine, first| {
+            !machine.publisher.anyone_behind() || Instant::now() >= first.until
+        });
+    }
+
+    /// The same without waiting for anybody.
+    pub(crate) fn handle_all_deferred(&mut self) {
+        self.handle_deferred_while(|_, _| true);
+    }
+
+    fn handle_deferred_while(&mut self, is_time: impl Fn(&Self, &Deferred) -> bool) {
         while let Some(first) = self.deferred.front() {
-            let waits = self.publisher.anyone_behind() && Instant::now() < first.until;
+            let waits = !is_time(self, first);
             if self.exit.is_some() || self.underway.is_some() || waits {
                 return;
             }
             if let Some(Deferred { hart, epoch, request, .. }) = self.deferred.pop_front() {
-                self.serve_by(request.at(epoch), By::Hart(hart), Asker::Guest { hart, epoch, request });
+                self.serve_guest(hart, epoch, request);
                 self.unpark();
             }
         }

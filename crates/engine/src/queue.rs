@@ -102,6 +102,11 @@ impl Sender {
 }
 
 impl Receiver {
+    /// Whether device requests wait.
+    pub(crate) fn has_device_requests(&self) -> bool {
+        !self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Takes the device request that was posted first.
     pub(crate) fn take_device_request(&self) -> Option<(u64, DeviceRequest)> {
         let mut waiting = self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -372,6 +372,10 @@ impl Vcpu for Hart {
         self.save_state()
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.check_state(section)
+    }
+
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
         self.load_state(section)
     }

@@ -1,7 +1,8 @@
 //! The saved form of a hart.
 //!
 //! Beside the registers it holds what of the shared part nobody else saves: SSIP and `stimecmp`. The level of the other
-//! interrupt lines is their devices' to restore; a reservation is not kept, so an `sc` that follows a load fails.
+//! interrupt lines is their devices' to restore. A reservation is kept, so that a program goes on after a load as it would
+//! have without it: an `sc` then compares with memory as it does anyway.
 
 use serde::{Deserialize, Serialize};
 use vmcore::{LoadError, Section, mip};
@@ -9,7 +10,7 @@ use vmcore::{LoadError, Section, mip};
 use crate::csr::{
     COUNTERS, Csrs, DELEGABLE, FIOM, INHIBITABLE, INTERRUPTS, STCE, SUPERVISOR_INTERRUPTS, satp, status,
 };
-use crate::hart::{Hart, OWN_INTERRUPTS};
+use crate::hart::{Hart, OWN_INTERRUPTS, Reservation};
 use crate::op::F0;
 use crate::trap::Mode;
 
@@ -25,6 +26,15 @@ struct Saved {
     csr: Csrs,
     pending: u64,
     stimecmp: u64,
+    reservation: Option<SavedReservation>,
+}
+
+/// A [`Reservation`] by guest physical address.
+#[derive(Serialize, Deserialize)]
+struct SavedReservation {
+    addr: u64,
+    value: u64,
+    double: bool,
 }
 
 impl Hart {
@@ -49,15 +59,25 @@ impl Hart {
             csr,
             pending: self.shared.pending() & OWN_INTERRUPTS,
             stimecmp: self.shared.stimecmp(),
+            reservation: self.saved_reservation(),
         };
         Section::encode(&self.section_name(), VERSION, &state)
     }
 
-    pub(crate) fn load_state(&mut self, section: &Section) -> Result<(), LoadError> {
+    pub(crate) fn check_state(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
+    fn checked(&self, section: &Section) -> Result<Saved, LoadError> {
         let state: Saved = section.decode(&self.section_name(), VERSION)?;
-        if let Some(what) = self.wrong(&state) {
-            return Err(section.bad_value(what));
+        match self.wrong(&state) {
+            Some(what) => Err(section.bad_value(what)),
+            None => Ok(state),
         }
+    }
+
+    pub(crate) fn load_state(&mut self, section: &Section) -> Result<(), LoadError> {
+        let state = self.checked(section)?;
         let retired = self.retired_now();
         let mut csr = state.csr;
         csr.pmp.update();
@@ -78,7 +98,26 @@ impl Hart {
         self.shared.set_pending(state.pending, true);
         self.shared.set_stimecmp(state.stimecmp);
         self.forget();
+        self.reservation = state.reservation.and_then(|saved| self.found_again(&saved));
         Ok(())
+    }
+
+    fn saved_reservation(&self) -> Option<SavedReservation> {
+        let Reservation { host, value, double } = self.reservation?;
+        let first = self.ram.host_address(self.ram.base())?;
+        let addr = self.ram.base() + host.checked_sub(first)? as u64;
+        Some(SavedReservation { addr, value, double })
+    }
+
+    /// The reservation at the same place of this machine's memory. None if there is no such place.
+    fn found_again(&self, saved: &SavedReservation) -> Option<Reservation> {
+        let SavedReservation { addr, value, double } = *saved;
+        Some(Reservation { host: self.ram.host_address(addr)?, value, double })
+    }
+
+    fn may_reserve(&self, saved: &SavedReservation) -> bool {
+        let width = if saved.double { 8 } else { 4 };
+        saved.addr.is_multiple_of(width) && self.ram.contains(saved.addr, width)
     }
 
     /// The first value that no hart like this could have.
@@ -110,6 +149,7 @@ impl Hart {
             (csr.frm < 8, "frm"),
             (csr.pmp.is_valid(), "pmp"),
             (within(state.pending, OWN_INTERRUPTS), "pending interrupts"),
+            (state.reservation.as_ref().is_none_or(|saved| self.may_reserve(saved)), "reservation"),
         ];
         checks.iter().find(|(good, _)| !good).map(|(_, what)| *what)
     }

@@ -95,6 +95,10 @@ impl Device for Stepper {
     fn save(&self) -> Section {
         Section { name: "stepper".into(), version: 1, data: Vec::new() }
     }
+    fn check(&self, _section: &Section) -> Result<(), LoadError> {
+        Ok(())
+    }
+
     fn load(&self, _section: &Section) -> Result<(), LoadError> {
         Ok(())
     }

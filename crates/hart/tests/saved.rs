@@ -21,7 +21,6 @@ fn a_saved_hart_goes_on_elsewhere_as_it_would_have_here() {
         let mut memory = vec![0; support::SIZE as usize];
         here.ram.read(support::BASE, &mut memory).unwrap();
         there.ram.write(support::BASE, &memory).unwrap();
-        // An `sc` may fail after a load; a program that reserved something is not comparable.
         let (a, b) = (hart.retired(), fresh.retired());
         let exits = (hart.run(a + 200), fresh.run(b + 200));
         if exits == (Exit::Limit, Exit::Limit) {

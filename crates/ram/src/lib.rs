@@ -161,6 +161,14 @@ impl Ram {
         self.open(addr, Use::Write)
     }
 
+    /// Where guest physical address `addr` is in this process, to tell places apart: nothing is made ready for an access.
+    pub fn host_address(&self, addr: u64) -> Option<usize> {
+        if !self.contains(addr, 1) {
+            return None;
+        }
+        self.memory.mapping.host((addr - self.base) as usize).map(|at| at.addr())
+    }
+
     #[inline]
     fn open(&self, addr: u64, access: Use) -> Result<*mut u8, OpenError> {
         let page = self.page_index(addr).ok_or(OpenError::Outside)?;

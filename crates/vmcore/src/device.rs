@@ -92,10 +92,22 @@ pub trait Device: Send + Sync {
         None
     }
 
+    /// What the guest finds here beyond what the device's name says, fixed when the machine is made: what is plugged into a
+    /// slot. Empty where the name says it all.
+    fn kind(&self) -> String {
+        String::new()
+    }
+
     /// The whole guest-visible state, and what else is needed to go on. Called while the machine is held.
     fn save(&self) -> Section;
 
-    /// Replaces the state by a saved one, each value checked like guest input. A refusal leaves the device as it was.
+    /// Judges a saved state like guest input, completely: what passes here loads. Depends on nothing but the section and
+    /// what is fixed when the machine is made, and changes nothing.
+    fn check(&self, section: &Section) -> Result<(), LoadError>;
+
+    /// Replaces the state by a saved one that passes [`Device::check`], lines and timers included. Called while the machine
+    /// is held and the guest, by the device's account, awake; guest time is the saved one. A refusal leaves the device as it
+    /// was.
     fn load(&self, section: &Section) -> Result<(), LoadError>;
 }
 

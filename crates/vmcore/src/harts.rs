@@ -230,6 +230,13 @@ impl HartShared {
         self.gate.raise(flag::CONTROL);
     }
 
+    /// Takes over a saved HSM state; a start that was published for the guest before is void. The hart is parked.
+    pub fn set_hsm(&self, state: HsmState) {
+        let mut slot = lock(&self.start);
+        *slot = None;
+        self.hsm.store(state as u32, Ordering::SeqCst);
+    }
+
     /// Takes the start that was published last, for the hart's thread to apply.
     pub fn take_start(&self) -> Option<StartParams> {
         lock(&self.start).take()

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod bus;
 mod debug;
 mod device;
@@ -38,6 +39,7 @@ pub mod testing;
 mod vcpu;
 mod wakes;
 
+pub use board::{BoardInfo, DeviceInfo, OtherBoard};
 pub use bus::{AccessFault, Bus, BusError, Mapping};
 pub use debug::{Debug, DebugHit, Point, Register, Space, Watch};
 pub use device::{AccessSize, Device, DevicePort};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ram::Ram;
 
+use crate::board::BoardInfo;
 use crate::device::Device;
 use crate::harts::Harts;
 use crate::wakes::WakeState;
@@ -53,6 +54,9 @@ pub trait Machine: Send + Sync {
     fn wake_sources(&self) -> Vec<WakeState> {
         Vec::new()
     }
+
+    /// What is fixed of the machine, as far as its guest can tell.
+    fn board(&self) -> BoardInfo;
 
     /// Guest memory, if the machine has any.
     fn ram(&self) -> Option<&Arc<Ram>>;

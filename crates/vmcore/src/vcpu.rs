@@ -66,7 +66,11 @@ pub trait Vcpu: Debug + Send {
     /// The whole state.
     fn save(&self) -> Section;
 
-    /// Replaces the state by a saved one. A refusal leaves the hart as it was.
+    /// Judges a saved state completely: what passes here loads. Depends on nothing but the section and what is fixed when
+    /// the machine is made, and changes nothing.
+    fn check(&self, section: &Section) -> Result<(), LoadError>;
+
+    /// Replaces the state by a saved one that passes [`Vcpu::check`]. Nothing that was cached stays. A refusal leaves the hart as it was.
     fn load(&mut self, section: &Section) -> Result<(), LoadError>;
 
     /// A few words on where the hart is, for the human monitor's `info registers`.

@@ -113,6 +113,14 @@ impl Console {
         Ok(())
     }
 
+    fn checked(&self, section: &Section) -> Result<Vec<Saved>, LoadError> {
+        let saved: Vec<Saved> = section.decode(SECTION, VERSION)?;
+        if !saved.iter().map(|saved| saved.nr).eq(self.ports.iter().map(|port| port.nr)) {
+            return Err(section.bad_value("ports"));
+        }
+        Ok(saved)
+    }
+
     fn handle(&mut self, message: Message) {
         let Message { port, event, value } = message;
         if event == event::DEVICE_READY {
@@ -193,11 +201,18 @@ impl VirtioDevice for Console {
         Section::encode(SECTION, VERSION, &ports)
     }
 
+    fn kind(&self) -> String {
+        let max = self.queues.len() / 2 - 1;
+        let ports: Vec<String> = self.ports.iter().map(Port::describe).collect();
+        format!("a console of at most {max} ports: {}", ports.join(", "))
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
-        let saved: Vec<Saved> = section.decode(SECTION, VERSION)?;
-        if !saved.iter().map(|saved| saved.nr).eq(self.ports.iter().map(|port| port.nr)) {
-            return Err(section.bad_value("ports"));
-        }
+        let saved = self.checked(section)?;
         for (port, saved) in self.ports.iter_mut().zip(saved) {
             port.load(saved.state);
         }

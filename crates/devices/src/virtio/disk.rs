@@ -238,6 +238,20 @@ impl Block {
         waiting.into_iter().try_for_each(|number| self.submit(number, transport))
     }
 
+    fn checked(&self, section: &Section) -> Result<Saved, LoadError> {
+        let saved: Saved = section.decode(Self::SECTION, Self::VERSION)?;
+        let (limits, requests) = (self.limits(), &saved.outstanding);
+        if requests.len() > usize::from(QUEUE)
+            || !requests.iter().all(|request| request.is_valid(limits, QUEUE))
+        {
+            return Err(section.bad_value("request"));
+        }
+        if saved.writeback > 1 {
+            return Err(section.bad_value("mode of the cache"));
+        }
+        Ok(saved)
+    }
+
     fn forget(&mut self) {
         self.host.reset();
         self.outstanding.clear();
@@ -336,17 +350,20 @@ impl VirtioDevice for Block {
         Section::encode(Self::SECTION, Self::VERSION, &saved)
     }
 
+    fn kind(&self) -> String {
+        let node = self.host.disk.node();
+        let how = if node.is_read_only() { "a read-only disk" } else { "a disk" };
+        let serial = String::from_utf8_lossy(&self.serial);
+        let serial = serial.trim_end_matches('\0');
+        format!("{how} of {} sectors with serial number '{serial}'", node.size() / SECTOR)
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section).map(drop)
+    }
+
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
-        let Saved { writeback, outstanding } = section.decode(Self::SECTION, Self::VERSION)?;
-        let limits = self.limits();
-        if outstanding.len() > usize::from(QUEUE)
-            || !outstanding.iter().all(|request| request.is_valid(limits, QUEUE))
-        {
-            return Err(section.bad_value("request"));
-        }
-        if writeback > 1 {
-            return Err(section.bad_value("mode of the cache"));
-        }
+        let Saved { writeback, outstanding } = self.checked(section)?;
         self.forget();
         for request in outstanding {
             self.outstanding.insert(self.next, Outstanding { request, submitted: false });

@@ -111,7 +111,15 @@ impl VirtioDevice for Entropy {
         Section::encode(SECTION, VERSION, &())
     }
 
-    fn load(&mut self, section: &Section) -> Result<(), LoadError> {
+    fn kind(&self) -> String {
+        "an entropy device".to_owned()
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
         section.decode(SECTION, VERSION)
+    }
+
+    fn load(&mut self, section: &Section) -> Result<(), LoadError> {
+        self.check(section)
     }
 }

@@ -111,6 +111,14 @@ struct Saved {
     press: Press,
 }
 
+fn checked(section: &Section) -> Result<Saved, LoadError> {
+    let saved: Saved = section.decode(SECTION, VERSION)?;
+    if !saved.press.is_possible() {
+        return Err(section.bad_value("press"));
+    }
+    Ok(saved)
+}
+
 impl Input {
     /// A device with the power key, which calls itself `name` (64 bytes at most). Whoever changes the press rings the bell,
     /// which is there once the device is in its slot.
@@ -229,11 +237,16 @@ impl VirtioDevice for Input {
         Section::encode(SECTION, VERSION, &Saved { select, subselect, press: *lock(&self.press) })
     }
 
+    fn kind(&self) -> String {
+        "an input device".to_owned()
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        checked(section).map(drop)
+    }
+
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
-        let saved: Saved = section.decode(SECTION, VERSION)?;
-        if !saved.press.is_possible() {
-            return Err(section.bad_value("press"));
-        }
+        let saved = checked(section)?;
         *lock(&self.press) = saved.press;
         self.select(saved.select, saved.subselect);
         Ok(())

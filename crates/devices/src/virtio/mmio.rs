@@ -110,6 +110,43 @@ impl MmioSlot {
     }
 }
 
+/// A saved state that is in order.
+struct Checked {
+    registers: Registers,
+    queues: Vec<Queue>,
+    device: Option<Section>,
+}
+
+impl MmioSlot {
+    fn checked(&self, section: &Section, inner: &Inner) -> Result<Checked, LoadError> {
+        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
+        let check = |ok: bool, what| if ok { Ok(()) } else { Err(section.bad_value(what)) };
+        check(saved.device_id == inner.device_id(), "device id")?;
+        check(saved.registers.status & !0xff == 0, "device status")?;
+        check(
+            saved.registers.interrupt_status & !(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG) == 0,
+            "interrupt status",
+        )?;
+        let accepted = saved.registers.status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
+        check(!accepted || saved.registers.driver_features & !inner.features() == 0, "driver features")?;
+        check(saved.queues.len() == inner.queues.len(), "number of queues")?;
+        let queues: Result<Vec<_>, _> = saved
+            .queues
+            .iter()
+            .zip(&inner.queues)
+            .map(|(saved, queue)| load_queue(saved, queue.max_size()))
+            .collect();
+        let queues = queues.map_err(|_| section.bad_value("queue"))?;
+        let device = saved.device.map(|SavedDevice { name, version, data }| Section { name, version, data });
+        match (&inner.device, &device) {
+            (Some(device), Some(section)) => device.check(section)?,
+            (None, None) => {}
+            _ => return Err(section.bad_value("device")),
+        }
+        Ok(Checked { registers: saved.registers, queues, device })
+    }
+}
+
 impl Shared {
     fn drive(&self, inner: &Inner) {
         self.irq.set(inner.registers.interrupt_status != 0);
@@ -400,35 +437,23 @@ impl Device for MmioSlot {
         Section::encode(&self.name, Self::VERSION, &saved)
     }
 
+    fn kind(&self) -> String {
+        let inner = lock(&self.shared.inner);
+        inner.device.as_ref().map_or_else(String::new, |device| device.kind())
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        self.checked(section, &lock(&self.shared.inner)).map(drop)
+    }
+
     fn load(&self, section: &Section) -> Result<(), LoadError> {
-        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
         let inner = &mut *lock(&self.shared.inner);
-        let check = |ok: bool, what| if ok { Ok(()) } else { Err(section.bad_value(what)) };
-        check(saved.device_id == inner.device_id(), "device id")?;
-        check(saved.registers.status & !0xff == 0, "device status")?;
-        check(
-            saved.registers.interrupt_status & !(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG) == 0,
-            "interrupt status",
-        )?;
-        let accepted = saved.registers.status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
-        check(!accepted || saved.registers.driver_features & !inner.features() == 0, "driver features")?;
-        check(saved.queues.len() == inner.queues.len(), "number of queues")?;
-        let queues: Result<Vec<_>, _> = saved
-            .queues
-            .iter()
-            .zip(&inner.queues)
-            .map(|(saved, queue)| load_queue(saved, queue.max_size()))
-            .collect();
-        let queues = queues.map_err(|_| section.bad_value("queue"))?;
-        match (&mut inner.device, saved.device) {
-            (Some(device), Some(SavedDevice { name, version, data })) => {
-                device.load(&Section { name, version, data })?;
-            }
-            (None, None) => {}
-            _ => return Err(section.bad_value("device")),
+        let Checked { registers, queues, device } = self.checked(section, inner)?;
+        if let (Some(device), Some(section)) = (&mut inner.device, device) {
+            device.load(&section)?;
         }
         inner.queues = queues;
-        inner.registers = saved.registers;
+        inner.registers = registers;
         self.shared.drive(inner);
         Ok(())
     }

@@ -17,7 +17,8 @@ use hart::{Extensions, Hart, HartConfig};
 use ram::Ram;
 use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, ShutdownCause, Sleep};
 use vmcore::{
-    BootEntry, Bus, Device, EcallOutcome, Firmware, Harts, Machine, PlaceError, SbiCall, StartParams, Vcpu,
+    BoardInfo, BootEntry, Bus, Device, EcallOutcome, Firmware, Harts, Machine, PlaceError, SbiCall,
+    StartParams, Vcpu,
 };
 
 /// First address of RAM, and of the program.
@@ -60,6 +61,10 @@ impl Machine for Bare {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &[]
+    }
+
+    fn board(&self) -> BoardInfo {
+        BoardInfo::new("bare", Some(&self.ram), &self.harts, &[])
     }
 
     fn ram(&self) -> Option<&Arc<Ram>> {

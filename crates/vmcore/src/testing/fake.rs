@@ -8,6 +8,7 @@ use clock::{GuestClock, TimerQueue};
 use ram::Ram;
 use runstate::{GuestRequest, WakeSource};
 
+use crate::board::BoardInfo;
 use crate::debug::{Debug, DebugHit, Point, Register, Space};
 use crate::device::{AccessSize, Device};
 use crate::firmware::SbiReturn;
@@ -179,6 +180,10 @@ impl Vcpu for FakeVcpu {
         Section::encode(&format!("hart{}", self.shared.id()), 1, &self.pc)
     }
 
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        section.decode::<u64>(&format!("hart{}", self.shared.id()), 1).map(drop)
+    }
+
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
         self.pc = section.decode(&format!("hart{}", self.shared.id()), 1)?;
         Ok(())
@@ -312,8 +317,14 @@ impl Device for FakeDevice {
         Section::encode("fake", 1, &())
     }
 
-    fn load(&self, section: &Section) -> Result<(), LoadError> {
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
         section.decode("fake", 1)
+    }
+
+    fn load(&self, section: &Section) -> Result<(), LoadError> {
+        self.check(section)?;
+        self.note("load");
+        Ok(())
     }
 }
 
@@ -408,6 +419,10 @@ impl Machine for FakeMachine {
 
     fn devices(&self) -> &[Arc<dyn Device>] {
         &self.devices
+    }
+
+    fn board(&self) -> BoardInfo {
+        BoardInfo { suspend: true, ..BoardInfo::new("fake", self.ram.as_deref(), &self.harts, &self.devices) }
     }
 
     fn ram(&self) -> Option<&Arc<Ram>> {

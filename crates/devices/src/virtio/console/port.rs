@@ -133,6 +133,15 @@ impl Port {
         lock(&self.line.inner).bell = bell;
     }
 
+    /// The port as the guest knows it.
+    pub(super) fn describe(&self) -> String {
+        let kind = if self.console { "console" } else { "port" };
+        match &self.name {
+            Some(name) => format!("{kind} {} '{name}'", self.nr),
+            None => format!("{kind} {}", self.nr),
+        }
+    }
+
     pub(super) fn state(&self) -> State {
         self.state
     }

@@ -349,6 +349,14 @@ impl VirtioDevice for Toy {
         Section::encode("toy", 1, &self.config)
     }
 
+    fn kind(&self) -> String {
+        "a toy".to_owned()
+    }
+
+    fn check(&self, section: &Section) -> Result<(), LoadError> {
+        section.decode::<[u8; 6]>("toy", 1).map(drop)
+    }
+
     fn load(&mut self, section: &Section) -> Result<(), LoadError> {
         self.config = section.decode("toy", 1)?;
         Ok(())
