@@ -9,8 +9,8 @@ use crate::header::{BadHeader, Header, Layout, MAGIC, PREAMBLE, Summary};
 use crate::memory::{Content, Form, Piece, Record, Totals, hash};
 use crate::{CHUNK_SIZE, FORMAT_VERSION, Section};
 
-/// Bytes that are read ahead.
-pub(crate) const BUFFER: usize = 128 << 10;
+/// Bytes that are read ahead. Few, so that content goes past the buffer to where it is wanted.
+pub(crate) const BUFFER: usize = 8 << 10;
 
 /// How much a reader takes. What is announced above that is refused before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
