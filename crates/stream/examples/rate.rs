@@ -26,7 +26,10 @@ fn main() -> Outcome {
     let directory = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     for (name, memory) in [("zero", zeros()), ("random", random()), ("text", text())] {
         rate(&format!("{name}, hash alone"), || {
-            Ok(chunks(&memory).for_each(|(_, bytes)| drop(black_box(xxhash_rust::xxh3::xxh3_64(bytes)))))
+            for (_, bytes) in chunks(&memory) {
+                black_box(xxhash_rust::xxh3::xxh3_64(bytes));
+            }
+            Ok(())
         })?;
         streamed(name, Compression::None, &memory)?;
         streamed(name, Compression::Zstd, &memory)?;
@@ -71,7 +74,8 @@ fn streamed(name: &str, compression: Compression, memory: &[u8]) -> Outcome {
     rate(&format!("{name}, streamed {compression:?}, write"), || {
         bytes = write(std::mem::take(&mut bytes), compression, memory)?;
         black_box(&bytes);
-        Ok(bytes.clear())
+        bytes.clear();
+        Ok(())
     })?;
     let bytes = write(bytes, compression, memory)?;
     rate(&format!("{name}, streamed {compression:?}, read"), || read(&bytes[..]))
@@ -109,8 +113,8 @@ fn mapped(name: &str, memory: &[u8], directory: &Path) -> Outcome {
         })?;
         Ok(writer)
     };
-    rate(&format!("{name}, mapped, write 1 thread"), || Ok(drop(save(1)?)))?;
-    rate(&format!("{name}, mapped, write 2 threads"), || Ok(drop(save(2)?)))?;
+    rate(&format!("{name}, mapped, write 1 thread"), || save(1).map(drop))?;
+    rate(&format!("{name}, mapped, write 2 threads"), || save(2).map(drop))?;
     let begin = Instant::now();
     let file = save(1)?.finish(&Header::new(FileId([0; 16]), MEMORY), None, &[])?;
     println!("{name}, mapped, write and finish {:27.1} ms", begin.elapsed().as_secs_f64() * 1e3);
