@@ -10,16 +10,17 @@
 //!   program that is still there is killed;
 //! * a descriptor's mode is not changed: whoever passed it may still use it.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Seek as _, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
 
 /// What a pipe that is writable takes at once (POSIX, `PIPE_BUF` on Linux).
@@ -150,10 +151,12 @@ impl Wire {
         Ok(Self { fd, kind, cutter: cutter.clone() })
     }
 
-    fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    fn read(&self, bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
         loop {
             if self.kind != Kind::File {
-                self.cutter.wait(self.fd.as_fd(), PollFlags::IN)?;
+                if !self.cutter.wait_until(self.fd.as_fd(), PollFlags::IN, deadline)? {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
             } else if self.cutter.is_cut() {
                 return Err(cut());
             }
@@ -169,6 +172,10 @@ impl Wire {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             if self.kind != Kind::File {
                 self.cutter.wait(self.fd.as_fd(), PollFlags::OUT)?;
@@ -176,11 +183,15 @@ impl Wire {
                 return Err(cut());
             }
             let written = match self.kind {
-                Kind::Socket => send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-                Kind::Pipe { nonblocking: false } => {
-                    rustix::io::write(&self.fd, bytes.get(..AT_ONCE).unwrap_or(bytes))
+                Kind::Socket => {
+                    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                    sendmsg(&self.fd, parts, &mut SendAncillaryBuffer::default(), flags)
                 }
-                Kind::Pipe { nonblocking: true } | Kind::File => rustix::io::write(&self.fd, bytes),
+                Kind::Pipe { nonblocking: false } => {
+                    let first: &[u8] = parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part);
+                    rustix::io::write(&self.fd, first.get(..AT_ONCE).unwrap_or(first))
+                }
+                Kind::Pipe { nonblocking: true } | Kind::File => rustix::io::writev(&self.fd, parts),
             };
             match written {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -212,11 +223,36 @@ fn apart(fd: OwnedFd) -> io::Result<(OwnedFd, bool)> {
 
 /// Where a channel's bytes are read.
 #[derive(Debug)]
-pub struct Reader(Arc<Wire>);
+pub struct Reader {
+    wire: Arc<Wire>,
+    patience: Patience,
+}
+
+/// Until when a reader waits. Clones are of the same reader.
+#[derive(Clone, Debug, Default)]
+pub struct Patience(Arc<Mutex<Option<Instant>>>);
+
+impl Patience {
+    /// From now on it waits until `deadline`; none is for good.
+    pub fn set(&self, deadline: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// Until when it waits.
+    pub fn patience(&self) -> Patience {
+        self.patience.clone()
+    }
+}
 
 impl Read for Reader {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.read(bytes)
+        self.wire.read(bytes, self.patience.get())
     }
 }
 
@@ -227,6 +263,10 @@ pub struct Writer(Arc<Wire>);
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(parts)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -289,9 +329,22 @@ impl Channel {
         let mode = fcntl_getfl(&fd)? & OFlags::RWMODE;
         let wire = Arc::new(Wire::new(fd, cutter)?);
         let two_way = wire.kind == Kind::Socket;
-        let reader = (mode != OFlags::WRONLY).then(|| Reader(Arc::clone(&wire)));
+        let reader = (mode != OFlags::WRONLY)
+            .then(|| Reader { wire: Arc::clone(&wire), patience: Patience::default() });
         let writer = (mode != OFlags::RDONLY).then(|| Writer(wire));
         Ok(Self { reader, writer, program: None, two_way, cutter: cutter.clone() })
+    }
+
+    /// A stream into `file`, in which what is before `offset` stays and what is behind it goes.
+    pub(crate) fn to_file(file: File, offset: u64, cutter: &Cutter) -> io::Result<Self> {
+        file.set_len(offset)?;
+        Self::from_file(file, offset, cutter)
+    }
+
+    /// A stream out of `file`, from `offset` on.
+    pub(crate) fn from_file(mut file: File, offset: u64, cutter: &Cutter) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(offset))?;
+        Self::new(file.into(), cutter)
     }
 
     /// The same with the program whose pipe it is.

@@ -1,12 +1,18 @@
-//! A machine arrives.
+//! A machine arrives: memory as it comes, then the rest, judged as a whole before it replaces what is here.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::{JobControl, JobWork, Status};
-use runstate::{IncomingStage, Job, MigrationRequest, Refusal};
+use engine::{Engine, JobControl, JobWork, ManageError, Staged, StateError, Status};
+use ram::{CHUNK_SIZE, PAGE_SIZE, PAGES_PER_CHUNK, Ram, RamError};
+use runstate::{IncomingStage, Job, MigrationRequest, MigrationStatus, Refusal, SavedLifecycle};
+use stream::{Content, Control, Header, Item, Piece, ReadError, WriteError};
 
-use crate::open::{Source, reason};
+use crate::channel::{Channel, Cutter, Reader, Writer};
+use crate::form::{self, Arrived};
+use crate::open::{Opened, Source, reason};
+use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway};
 
 /// What refuses `migrate-incoming`, by what is published: asked before anything is opened.
@@ -18,19 +24,240 @@ pub(crate) fn may_begin(status: &Status) -> Result<(), MigrationError> {
     }
 }
 
-/// The job.
-pub(crate) fn work(_shared: &Arc<Shared>, underway: &Underway, mut source: Source, exit: bool) -> JobWork {
+/// Why a machine did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IncomingError {
+    #[error("{}", reason(.0))]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Memory(#[from] RamError),
+    #[error(transparent)]
+    Step(#[from] ManageError),
+    #[error("the saved machine has {saved} bytes of RAM, this machine has {here}")]
+    OtherMemory { saved: u64, here: u64 },
+    #[error("this machine has no memory")]
+    NoMemory,
+    #[error("{0} of {1} chunks of memory have not arrived")]
+    Incomplete(usize, usize),
+    #[error("the stream is incremental and its parent is not here")]
+    Parent,
+    #[error("{0} does not belong here")]
+    Misplaced(&'static str),
+}
+
+/// The job. `exit`: if it fails the process is to end.
+pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, source: Source, exit: bool) -> JobWork {
+    let shared = Arc::clone(shared);
     let Underway { progress, cutter, .. } = underway.clone();
     let work = move |control: &JobControl| {
-        let reason = match source.open(&cutter) {
-            Ok(_) => "load of migration failed: this program cannot take in a machine yet".to_owned(),
-            Err(error) => format!("load of migration failed: {}", reason(&error)),
-        };
-        tracing::error!("{reason}");
-        progress.fail(&reason);
-        control.fail(&reason);
+        let hook = cutter.clone();
+        control.on_cancel(move || hook.cut());
+        let incoming = Incoming { engine: &shared.engine, progress: &progress, cutter: &cutter, control };
+        let arrived = incoming.run(source);
         progress.ended(Instant::now());
-        MigrationRequest::IncomingFailed { exit }
+        match arrived {
+            Ok(saved) => MigrationRequest::IncomingLoaded { saved, postcopy: false },
+            Err(error) => {
+                let text = format!("load of migration failed: {error}");
+                tracing::error!("{text}");
+                progress.fail(&text);
+                control.fail(&text);
+                MigrationRequest::IncomingFailed { exit }
+            }
+        }
     };
     JobWork::new(work, MigrationRequest::IncomingFailed { exit })
+}
+
+struct Incoming<'a> {
+    engine: &'a Engine,
+    progress: &'a Progress,
+    cutter: &'a Cutter,
+    control: &'a JobControl,
+}
+
+impl Incoming<'_> {
+    /// Takes in a machine up to its life, with which it may run.
+    fn run(&self, mut source: Source) -> Result<SavedLifecycle, IncomingError> {
+        let ram = self.engine.ram().ok_or(IncomingError::NoMemory)?;
+        let opened = source.open(self.cutter)?;
+        self.control.ask(MigrationRequest::Announce(MigrationStatus::Active))?;
+        let (mut channel, is_file) = match opened {
+            Opened::Channel(channel) => (channel, false),
+            Opened::File { file, offset } => (Channel::from_file(file, offset, self.cutter)?, true),
+        };
+        self.progress.set_up(Instant::now());
+        let reader = stream::Reader::new(channel.take_reader()?, &form::limits(stream::MAX_MEMORY))?;
+        let header = reader.header().clone();
+        let answers = if header.two_way {
+            let header = Header { two_way: true, ..Header::new(header.id, header.memory) };
+            Some(stream::Writer::new(channel.take_writer()?, &header)?)
+        } else {
+            None
+        };
+        let mut arrival = Arrival { incoming: self, ram: &ram, reader, answers, arrived: Arrived::default() };
+        let saved = arrival.take(header);
+        if let (Err(error), Some(answers)) = (&saved, &mut arrival.answers) {
+            // Who has hung up does not want to know.
+            let _ = answers.control(&Control::Refused { text: error.to_string() });
+        }
+        let saved = saved?;
+        if is_file {
+            arrival.reader.finish()?;
+        }
+        Ok(saved)
+    }
+}
+
+/// A machine on its way in.
+struct Arrival<'a> {
+    incoming: &'a Incoming<'a>,
+    ram: &'a Ram,
+    reader: stream::Reader<Reader>,
+    answers: Option<stream::Writer<Writer>>,
+    arrived: Arrived,
+}
+
+impl Arrival<'_> {
+    fn take(&mut self, header: Header) -> Result<SavedLifecycle, IncomingError> {
+        let here = self.ram.size();
+        if header.parent.is_some() {
+            return Err(IncomingError::Parent);
+        }
+        if self.answers.is_some() {
+            self.greet()?;
+        }
+        if header.memory != here {
+            return Err(IncomingError::OtherMemory { saved: header.memory, here });
+        }
+        // What is here is of a guest that never ran; from here on all is zero that has not come.
+        self.ram.clear();
+        let mut seen = vec![Seen::Not; self.ram.chunk_count()];
+        let progress = self.incoming.progress;
+        progress.total.set(here);
+        loop {
+            match self.reader.read()? {
+                Item::Memory(piece) => put(self.ram, &piece, &mut seen)?,
+                Item::Section(section) => self.arrived.add(section)?,
+                Item::Summary(_) => {}
+                Item::Control(Control::Round { number }) => progress.dirty_sync_count.set(number.into()),
+                Item::Control(Control::Ready) if self.answers.is_some() => break,
+                Item::End if self.answers.is_none() => break,
+                Item::Control(_) => return Err(IncomingError::Misplaced("a word of the handshake")),
+                Item::End => return Err(IncomingError::Misplaced("the end")),
+            }
+        }
+        let missing = seen.iter().filter(|seen| **seen == Seen::Not).count();
+        if missing > 0 {
+            return Err(IncomingError::Incomplete(missing, seen.len()));
+        }
+        let state = self.arrived.take_state();
+        self.incoming.engine.check_state(&state)?;
+        self.incoming.engine.stage(Staged { state, memory: None });
+        if let Some(answers) = &mut self.answers {
+            answers.control(&Control::Ready)?;
+            self.wait_for_commit()?;
+        }
+        let saved = self.arrived.life()?;
+        self.incoming.engine.check_lifecycle(&saved)?;
+        if let Some(answers) = &mut self.answers {
+            // The machine is this one's now, whether that can be told or not.
+            let _ = answers.control(&Control::Done);
+        }
+        progress.transferred.set(self.reader.totals().bytes);
+        Ok(saved)
+    }
+
+    /// HELLO: whether a guest of that machine can go on here.
+    fn greet(&mut self) -> Result<(), IncomingError> {
+        let Item::Control(Control::Hello { board, .. }) = self.reader.read()? else {
+            return Err(IncomingError::Misplaced("what comes before HELLO"));
+        };
+        let board =
+            form::decode_board(&board).ok_or(IncomingError::Misplaced("a board without a version"))?;
+        self.incoming.engine.check_board(&board)?;
+        if let Some(answers) = &mut self.answers {
+            answers.control(&Control::Accepted { features: Vec::new() })?;
+        }
+        Ok(())
+    }
+
+    /// The life, then COMMIT. Without it the machine is still the other side's.
+    fn wait_for_commit(&mut self) -> Result<(), IncomingError> {
+        loop {
+            match self.reader.read()? {
+                Item::Section(section) if section.name == form::LIFE => self.arrived.add(section)?,
+                Item::Control(Control::Commit { postcopy: false }) => return Ok(()),
+                _ => return Err(IncomingError::Misplaced("what comes after READY")),
+            }
+        }
+    }
+}
+
+/// What has come of a chunk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Seen {
+    /// Nothing yet: it is zero.
+    Not,
+    /// That it is zero.
+    Zero,
+    /// Content.
+    Content,
+}
+
+/// Puts pages where they belong, and notes which chunks have come.
+fn put(ram: &Ram, piece: &Piece<'_>, seen: &mut [Seen]) -> Result<(), IncomingError> {
+    let (first, pages) = (piece.page as usize, piece.pages as usize);
+    match piece.content {
+        Content::Bytes(bytes) => {
+            let chunk = first / PAGES_PER_CHUNK;
+            if bytes.len() == ram.chunk_len(chunk) {
+                ram.write_chunk(chunk, bytes)?;
+                note(seen, chunk, Seen::Content);
+            } else {
+                begun(seen, chunk)?;
+                note(seen, chunk, Seen::Content);
+                ram.write(ram.base() + piece.page * PAGE_SIZE, bytes)?;
+            }
+        }
+        Content::Zero => {
+            let mut page = first;
+            while page < first + pages {
+                let chunk = page / PAGES_PER_CHUNK;
+                let in_chunk = ram.chunk_len(chunk) / PAGE_SIZE as usize;
+                let offset = page % PAGES_PER_CHUNK;
+                let count = (in_chunk - offset).min(first + pages - page);
+                if count == in_chunk {
+                    if seen.get(chunk) == Some(&Seen::Content) {
+                        ram.zero_chunk(chunk)?;
+                    }
+                    note(seen, chunk, Seen::Zero);
+                } else if begun(seen, chunk)? == Seen::Content {
+                    let zeros = &[0; CHUNK_SIZE][..count * PAGE_SIZE as usize];
+                    ram.write(ram.base() + page as u64 * PAGE_SIZE, zeros)?;
+                }
+                page += count;
+            }
+        }
+        Content::Parent => return Err(IncomingError::Parent),
+    }
+    Ok(())
+}
+
+fn note(seen: &mut [Seen], chunk: usize, now: Seen) {
+    if let Some(seen) = seen.get_mut(chunk) {
+        *seen = now;
+    }
+}
+
+/// What there is of a chunk of which some pages come anew.
+fn begun(seen: &[Seen], chunk: usize) -> Result<Seen, IncomingError> {
+    let before = seen.get(chunk).copied().filter(|seen| *seen != Seen::Not);
+    before.ok_or(IncomingError::Misplaced("a part of a chunk that has not come"))
 }

@@ -29,10 +29,12 @@
 mod address;
 mod capabilities;
 mod channel;
+mod form;
 mod incoming;
 mod open;
 mod outgoing;
 mod parameters;
+mod rounds;
 mod statistics;
 
 pub use address::{Address, AddressError};
@@ -67,6 +69,9 @@ pub enum MigrationError {
     /// `migrate-continue` at another time.
     #[error("Migration not in expected state: {}", .0.map_or("none", MigrationStatus::as_str))]
     NotExpected(Option<MigrationStatus>),
+    /// `tls-creds` are set, and what would go over the network in the clear does not go.
+    #[error("TLS is not available in this program, unset 'tls-creds' to migrate without it")]
+    NoTls,
     /// The host has no descriptor for it.
     #[error("the host refuses a descriptor")]
     NoDescriptor,
@@ -170,6 +175,7 @@ impl Migrations {
     /// Begins to send the machine to `address`. A connection that fails is told by the migration's status.
     pub fn migrate(&self, by: By, address: &Address, lent: &Lent<'_>) -> Result<Job, MigrationError> {
         outgoing::may_begin(&self.shared.engine.status())?;
+        self.may_use(address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         let target = open::Target::prepare(address, lent, &cutter)?;
         let progress = Arc::new(Progress::new(Direction::Outgoing, None, Instant::now()));
@@ -190,6 +196,7 @@ impl Migrations {
         exit: bool,
     ) -> Result<Job, MigrationError> {
         incoming::may_begin(&self.shared.engine.status())?;
+        self.may_use(address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         let source = open::Source::prepare(address, lent, &cutter)?;
         let progress = Progress::new(Direction::Incoming, source.address().cloned(), Instant::now());
@@ -199,6 +206,12 @@ impl Migrations {
             let work = incoming::work(this, underway, source, exit);
             engine.begin(by, ManagementRequest::MigrateIncoming, work)
         })
+    }
+
+    fn may_use(&self, address: &Address) -> Result<(), MigrationError> {
+        let wants_tls = !self.shared.settings().parameters.text(Text::TlsCreds).is_empty();
+        let is_open = matches!(address, Address::Tcp { .. });
+        if wants_tls && is_open { Err(MigrationError::NoTls) } else { Ok(()) }
     }
 
     /// Begins a job. It is what [`Self::report`] tells of from its first event on; refused, what was told before stays.
@@ -220,15 +233,7 @@ impl Migrations {
 
     /// Cancels what goes out, if anything does; returns when that is told.
     pub fn cancel(&self, by: By) -> Result<(), MigrationError> {
-        use runstate::Job::{Background, Outgoing};
-        self.shared.engine.manage_by(by, ManagementRequest::MigrateCancel)?;
-        if let Some(Outgoing { cancelling: true, .. } | Background { cancelling: true, .. }) =
-            self.shared.engine.status().job
-            && let Some(last) = &*self.shared.last()
-        {
-            last.cutter.cut();
-        }
-        Ok(())
+        Ok(self.shared.engine.manage_by(by, ManagementRequest::MigrateCancel)?)
     }
 
     /// `migrate-continue`: goes on from `state`, which has to be where the migration waits.

@@ -180,6 +180,11 @@ impl Target {
         }))
     }
 
+    /// Whether memory is packed on the way unless the user says otherwise: where the wire or the disk is slower than that.
+    pub(crate) fn compresses(&self) -> bool {
+        matches!(self.0, Place::Tcp { .. } | Place::Open(Opened::File { .. }))
+    }
+
     /// Connects.
     pub fn open(self, cutter: &Cutter) -> Result<Opened, OpenError> {
         match self.0 {

@@ -40,6 +40,7 @@ mod fill;
 mod log;
 mod mapping;
 mod memory;
+mod resident;
 mod save;
 mod set;
 mod sync;
@@ -50,6 +51,7 @@ pub use error::{FillError, MemoryLost, OpenError, RamError};
 pub use fill::ChunkSource;
 pub use log::{DirtyLog, LogsInUse};
 pub use memory::{Memory, Writes};
+pub use resident::Residency;
 pub use save::{ChunkSink, Save, SaveInUse};
 pub use set::{PageSet, Portion};
 

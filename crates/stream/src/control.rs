@@ -54,7 +54,8 @@ pub enum Control {
         /// Which; the first is 1.
         number: u32,
     },
-    /// Everything has arrived, has been checked and is staged: all that is missing is the word to run.
+    /// From the source: everything has been sent but the life and the word to run. From the destination, which answers so:
+    /// everything has arrived, has been checked and is staged.
     Ready,
     /// The source's machine will not run again: the destination's is the machine now.
     Commit {
@@ -113,24 +114,15 @@ impl Control {
         }
     }
 
-    /// Whether it is no more than a writer would write.
-    fn fits(&self) -> bool {
-        match self {
-            Control::Hello { board, features } => {
-                board.len() <= MAX_BOARD as usize && length_of(features) <= MAX_FEATURES
-            }
-            Control::Accepted { features } => length_of(features) <= MAX_FEATURES,
-            _ => true,
-        }
-    }
-
     /// The payload. A text that is too long is cut; anything else that is, is an error.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, WriteError> {
         let cap = |what, length: usize, most: usize| {
             let too_long = WriteError::TooLong { what, length: length as u64, most: most as u64 };
             if length > most { Err(too_long) } else { Ok(()) }
         };
-        let names = |features: &[String]| cap("the list of features", length_of(features), MAX_FEATURES);
+        let names = |features: &[String]| {
+            cap("the list of features", features.iter().map(|name| name.len() + 3).sum(), MAX_FEATURES)
+        };
         Ok(match self {
             Control::Hello { board, features } => {
                 cap("the board's description", board.len(), MAX_BOARD as usize)?;
@@ -159,12 +151,8 @@ impl Control {
     /// Decodes the payload of a control frame; none if `kind` is of another sort.
     pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Result<Self, Damage>> {
         let control = match kind {
-            Kind::Hello => {
-                whole(payload).map(|(board, features)| Control::Hello { board, features }).filter(Self::fits)
-            }
-            Kind::Accepted => {
-                whole(payload).map(|features| Control::Accepted { features }).filter(Self::fits)
-            }
+            Kind::Hello => whole(payload).map(|(board, features)| Control::Hello { board, features }),
+            Kind::Accepted => whole(payload).map(|features| Control::Accepted { features }),
             Kind::Refused => {
                 std::str::from_utf8(payload).ok().map(|text| Control::Refused { text: text.to_owned() })
             }
@@ -187,11 +175,6 @@ impl Control {
         };
         Some(control.ok_or(Damage::Encoding(kind.what())))
     }
-}
-
-/// Bytes of a list of features, as it is encoded at most.
-fn length_of(features: &[String]) -> usize {
-    features.iter().map(|name| name.len() + 3).sum()
 }
 
 /// Decodes all of `payload`.

@@ -99,8 +99,6 @@ qapi_struct! {
         max_cpu_throttle: Option<u8> = "max-cpu-throttle",
         /// How memory is compressed; if never said, by zstd over `tcp:` and not elsewhere.
         multifd_compression: Option<MultiFDCompression> = "multifd-compression",
-        /// The level of zstd.
-        multifd_zstd_level: Option<u8> = "multifd-zstd-level",
         /// What migrations are for.
         mode: Option<MigMode> = "mode",
     }
@@ -221,7 +219,6 @@ impl From<&migration::Parameters> for MigrationParameters {
             max_postcopy_bandwidth: number(Number::MaxPostcopyBandwidth),
             max_cpu_throttle: small(Number::MaxCpuThrottle),
             multifd_compression: Some(compression),
-            multifd_zstd_level: small(Number::MultifdZstdLevel),
             mode: Some(MigMode::Normal),
         }
     }

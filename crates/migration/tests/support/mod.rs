@@ -1,0 +1,139 @@
+//! A machine without a board and its migrations, and what was told of its life.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use backends::FdSets;
+use clock::{GuestClock, TestClock, TimerQueue};
+use engine::{Builder, By, Engine, EngineConfig, Job, Record, Status, Subscriber};
+use migration::{Address, Lent, MigrationError, Migrations};
+use ram::Ram;
+use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep};
+use vmcore::testing::{FakeMachine, Script, Step};
+
+/// Long enough for any host: a test that runs into it has found a hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was told, as `EVENT state`.
+#[derive(Default)]
+pub struct Recorder {
+    seen: Mutex<Vec<String>>,
+    news: Condvar,
+}
+
+impl Subscriber for Recorder {
+    fn publish(&self, status: &Arc<Status>, record: Option<&Arc<Record>>) {
+        if let Some(event) = record.and_then(|record| record.event) {
+            self.seen.lock().unwrap().push(format!("{event} {}", status.state.as_str()));
+        }
+        self.news.notify_all();
+    }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
+}
+
+pub struct World {
+    pub engine: Engine,
+    pub migrations: Migrations,
+    pub host: TestClock,
+    pub clock: Arc<GuestClock>,
+    pub scripts: Vec<Script>,
+    pub machine: Arc<FakeMachine>,
+    recorder: Arc<Recorder>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(1, Config::default())
+    }
+
+    pub fn running() -> Self {
+        let world = Self::new();
+        world.ask(ManagementRequest::Cont);
+        world.take();
+        world
+    }
+
+    /// Waits for a machine; `autostart`: it runs on arrival.
+    pub fn waiting(autostart: bool) -> Self {
+        Self::with(1, Config { incoming: true, autostart, ..Config::default() })
+    }
+
+    pub fn with(harts: u32, config: Config) -> Self {
+        let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
+        let timers = TimerQueue::new(Arc::clone(&clock), Arc::new(host.clone()));
+        let (machine, vcpus, scripts) = FakeMachine::new(harts, &clock, &timers);
+        let config = EngineConfig {
+            machine: Arc::clone(&machine) as _,
+            vcpus,
+            timers,
+            host: Arc::new(host.clone()),
+            lifecycle: Lifecycle::new(config),
+            counted: None,
+            hart_nice: None,
+        };
+        let engine = Builder::new().start(config).unwrap();
+        let recorder = Arc::new(Recorder::default());
+        engine.subscribe(Arc::clone(&recorder) as _);
+        let migrations = Migrations::new(engine.clone());
+        Self { engine, migrations, host, clock, scripts, machine, recorder }
+    }
+
+    pub fn ask(&self, request: ManagementRequest) {
+        self.engine.manage(request).unwrap_or_else(|error| panic!("{request:?} was refused: {error}"));
+    }
+
+    pub fn state(&self) -> RunState {
+        self.engine.status().state
+    }
+
+    pub fn ram(&self) -> Arc<Ram> {
+        self.engine.ram().unwrap()
+    }
+
+    /// Waits until this was told, and gives what was told up to it.
+    #[track_caller]
+    pub fn until(&self, last: &str) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = self.recorder.seen.lock().unwrap();
+        loop {
+            if let Some(at) = seen.iter().position(|line| line.starts_with(last)) {
+                return seen.drain(..=at).collect();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{last} was not told, but {seen:?}");
+            seen = self.recorder.news.wait_timeout(seen, left).unwrap().0;
+        }
+    }
+
+    /// What was told since the last call.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.recorder.seen.lock().unwrap())
+    }
+
+    /// The guest suspends itself.
+    #[track_caller]
+    pub fn fall_asleep(&self) {
+        let sleep = Sleep { hart: 0, resume_addr: 0x8040_0000, opaque: 7 };
+        self.scripts[0].then(Step::Ecall(GuestRequest::Suspend(sleep)));
+        self.until("SUSPEND");
+    }
+
+    pub fn migrate(&self, to: &Address) -> Result<Job, MigrationError> {
+        let fdsets = FdSets::default();
+        self.migrations.migrate(By::Unnamed, to, &Lent { named: &|_| None, fdsets: &fdsets })
+    }
+
+    pub fn take_in(&self, from: &Address) -> Result<Job, MigrationError> {
+        let fdsets = FdSets::default();
+        self.migrations.take_in(By::Unnamed, from, &Lent { named: &|_| None, fdsets: &fdsets }, false)
+    }
+}
+
+pub fn unix(folder: &Path) -> Address {
+    Address::Unix(folder.join("m"))
+}
