@@ -13,18 +13,20 @@ mod program {
     pub mod cli;
 }
 mod protocol;
+mod saved;
 
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 
 /// The targets: name and body.
-const TARGETS: [(&str, fn(&[u8])); 5] = [
+const TARGETS: [(&str, fn(&[u8])); 6] = [
     ("qmp", protocol::qmp),
     ("cli", commands::command_line),
     ("registers", boards::registers),
     ("tree", boards::tree),
     ("kernel", boards::kernel),
+    ("saved", saved::saved),
 ];
 
 fn target() -> fn(&[u8]) {

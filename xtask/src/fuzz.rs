@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::host;
 
 /// What runs, by name (`fuzz/src/main.rs`).
-const TARGETS: [&str; 5] = ["qmp", "cli", "registers", "tree", "kernel"];
+const TARGETS: [&str; 6] = ["qmp", "cli", "registers", "tree", "kernel", "saved"];
 /// How long each runs when nothing else is said, in s.
 const SECONDS: u64 = 10;
 /// Flags that have the code count where it has been (SanitizerCoverage).

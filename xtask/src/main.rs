@@ -25,7 +25,7 @@ usage: cargo xtask CHORE
   bench [--runs N] [NAME..] the figures, beside QEMU's when it is installed; names: boot cpu greeting connect
                             query pipeline unknown schema stop resting weighted crowded events busy-events reset quit idle
   fuzz [--seconds N] [NAME..]
-                            run the fuzz targets, 10 s each when not said otherwise; names: qmp cli registers tree kernel
+                            run the fuzz targets, 10 s each when not said otherwise; names: qmp cli registers tree kernel saved
   ci-setup                  install by package name what the tests need (Debian, as root)";
 
 fn main() -> Result<ExitCode> {

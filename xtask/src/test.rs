@@ -70,20 +70,18 @@ pub fn all() -> Result<bool> {
     Ok(tally.report(strict))
 }
 
-/// The models of the parking and kicking protocol, under loom's scheduler, in a target folder of their own because
-/// the flag rebuilds everything.
+/// The models of parking and kicking, and of memory that is filled, saved and logged, under loom's scheduler, in a target
+/// folder of their own because the flag rebuilds everything.
 fn loom(tally: &mut Tally) {
-    if !host::root().join("crates/vmcore/tests/loom.rs").exists() {
-        tally.skip("models under loom", "there are none");
-        return;
+    for package in ["vmcore", "ram"] {
+        tally.run(
+            &format!("loom: {package}"),
+            host::cargo()
+                .args(["test", "--package", package, "--test", "loom", "--release"])
+                .env("RUSTFLAGS", "--cfg loom")
+                .env("CARGO_TARGET_DIR", host::target().join("loom")),
+        );
     }
-    tally.run(
-        "loom",
-        host::cargo()
-            .args(["test", "--package", "vmcore", "--test", "loom", "--release"])
-            .env("RUSTFLAGS", "--cfg loom")
-            .env("CARGO_TARGET_DIR", host::target().join("loom")),
-    );
 }
 
 /// The whole program, driven over QMP by a client from outside.

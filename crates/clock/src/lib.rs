@@ -66,6 +66,7 @@ mod tick;
 mod timer;
 pub mod wall;
 
+pub use civil::utc;
 pub use class::{Next, TimerClass};
 pub use guest::{AdvanceError, GuestClock, GuestClockState, SetError};
 pub use host::{Hook, HostClock, ShiftedClock, SystemClock, TestClock};

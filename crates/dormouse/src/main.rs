@@ -13,6 +13,7 @@ mod cli;
 mod consoles;
 mod disks;
 mod host;
+mod inspect;
 mod objects;
 mod run;
 mod setup;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|first| first == timeline::NAME).is_some() {
         return timeline::run(arguments).unwrap_or_else(|error| complain(&error));
+    }
+    if arguments.next_if(|first| first == inspect::NAME).is_some() {
+        return inspect::run(arguments).unwrap_or_else(|error| complain(&error));
     }
     let options = match cli::parse(arguments) {
         Ok(cli::Command::Run(options)) => options,

@@ -99,6 +99,8 @@ impl Tracking {
         // A store that was under way when the log's last owner gave it back may have been noted since.
         self.take_dirty(log);
         self.turn_on(on::LOG << log);
+        // The other half of that in `note_written`.
+        fence(Ordering::SeqCst);
         Some(log)
     }
 

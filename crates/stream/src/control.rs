@@ -114,15 +114,24 @@ impl Control {
         }
     }
 
+    /// Whether it is no more than a writer would write.
+    fn fits(&self) -> bool {
+        match self {
+            Control::Hello { board, features } => {
+                board.len() <= MAX_BOARD as usize && length_of(features) <= MAX_FEATURES
+            }
+            Control::Accepted { features } => length_of(features) <= MAX_FEATURES,
+            _ => true,
+        }
+    }
+
     /// The payload. A text that is too long is cut; anything else that is, is an error.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, WriteError> {
         let cap = |what, length: usize, most: usize| {
             let too_long = WriteError::TooLong { what, length: length as u64, most: most as u64 };
             if length > most { Err(too_long) } else { Ok(()) }
         };
-        let names = |features: &[String]| {
-            cap("the list of features", features.iter().map(|name| name.len() + 3).sum(), MAX_FEATURES)
-        };
+        let names = |features: &[String]| cap("the list of features", length_of(features), MAX_FEATURES);
         Ok(match self {
             Control::Hello { board, features } => {
                 cap("the board's description", board.len(), MAX_BOARD as usize)?;
@@ -151,8 +160,12 @@ impl Control {
     /// Decodes the payload of a control frame; none if `kind` is of another sort.
     pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Result<Self, Damage>> {
         let control = match kind {
-            Kind::Hello => whole(payload).map(|(board, features)| Control::Hello { board, features }),
-            Kind::Accepted => whole(payload).map(|features| Control::Accepted { features }),
+            Kind::Hello => {
+                whole(payload).map(|(board, features)| Control::Hello { board, features }).filter(Self::fits)
+            }
+            Kind::Accepted => {
+                whole(payload).map(|features| Control::Accepted { features }).filter(Self::fits)
+            }
             Kind::Refused => {
                 std::str::from_utf8(payload).ok().map(|text| Control::Refused { text: text.to_owned() })
             }
@@ -175,6 +188,11 @@ impl Control {
         };
         Some(control.ok_or(Damage::Encoding(kind.what())))
     }
+}
+
+/// Bytes of a list of features, as it is encoded at most.
+fn length_of(features: &[String]) -> usize {
+    features.iter().map(|name| name.len() + 3).sum()
 }
 
 /// Decodes all of `payload`.

@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 
 use crate::error::{Damage, ReadError};
+use crate::header::{PREAMBLE, version};
 
 /// Bytes in front of the payload.
 pub(crate) const HEAD: usize = 12;
@@ -97,6 +98,8 @@ pub(crate) struct Frames<R> {
     input: BufReader<R>,
     chain: Chain,
     offset: u64,
+    /// The form's format version.
+    pub(crate) format: u32,
     /// The payload of the frame that was read last.
     pub(crate) payload: Vec<u8>,
     /// Where that frame began.
@@ -105,8 +108,9 @@ pub(crate) struct Frames<R> {
 
 impl<R: Read> Frames<R> {
     /// Reads on from `offset`; `preamble` begins the chain.
-    pub(crate) fn new(input: BufReader<R>, preamble: &[u8], offset: u64) -> Self {
-        Self { input, chain: Chain::new(preamble), offset, payload: Vec::new(), begin: offset }
+    pub(crate) fn new(input: BufReader<R>, preamble: &[u8; PREAMBLE], offset: u64) -> Self {
+        let (chain, format) = (Chain::new(preamble), version(preamble));
+        Self { input, chain, offset, format, payload: Vec::new(), begin: offset }
     }
 
     pub(crate) fn offset(&self) -> u64 {

@@ -54,6 +54,12 @@ pub(crate) fn preamble(version: u32, layout: Layout) -> [u8; PREAMBLE] {
     bytes
 }
 
+/// The format version of the form that begins with these bytes.
+pub(crate) fn version(preamble: &[u8; PREAMBLE]) -> u32 {
+    let [.., v0, v1, v2, v3, _, _, _, _] = *preamble;
+    u32::from_le_bytes([v0, v1, v2, v3])
+}
+
 /// Names one form among all: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileId(pub [u8; 16]);

@@ -5,12 +5,12 @@ use std::io::{BufReader, Read};
 use crate::control::Control;
 use crate::error::{Damage, ReadError};
 use crate::frame::{Frames, Kind, MAX_SECTION, fill};
-use crate::header::{BadHeader, Header, Layout, MAGIC, PREAMBLE, Summary};
+use crate::header::{BadHeader, Header, Layout, MAGIC, PREAMBLE, Summary, version};
 use crate::memory::{Content, Form, Piece, Record, Totals, hash};
 use crate::{CHUNK_SIZE, FORMAT_VERSION, Section};
 
-/// Bytes that are read ahead.
-pub(crate) const BUFFER: usize = 128 << 10;
+/// Bytes that are read ahead. Few, so that content goes past the buffer to where it is wanted.
+pub(crate) const BUFFER: usize = 8 << 10;
 
 /// How much a reader takes. What is announced above that is refused before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,11 @@ impl<R: Read> Reader<R> {
     /// What the form says of itself.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The format version that it was written in.
+    pub fn format(&self) -> u32 {
+        self.frames.format
     }
 
     /// What has been read.
@@ -206,18 +211,18 @@ pub(crate) fn read_start(input: &mut impl Read) -> Result<[u8; PREAMBLE], ReadEr
 
 /// The layout of the form that begins with these bytes.
 pub(crate) fn layout_of(preamble: &[u8; PREAMBLE]) -> Result<Layout, ReadError> {
-    let [m0, m1, m2, m3, m4, m5, m6, m7, v0, v1, v2, v3, layout, zeros @ ..] = *preamble;
+    let [m0, m1, m2, m3, m4, m5, m6, m7, .., layout, z0, z1, z2] = *preamble;
     let found = [m0, m1, m2, m3, m4, m5, m6, m7];
     if found != MAGIC {
         return Err(ReadError::NotOurs { found });
     }
-    match u32::from_le_bytes([v0, v1, v2, v3]) {
+    match version(preamble) {
         0 => return Err(ReadError::NoFormat),
         1..=FORMAT_VERSION => {}
         found => return Err(ReadError::NewerFormat { found }),
     }
     let damaged = |damage| ReadError::Damaged { offset: 12, damage };
-    match (layout, zeros) {
+    match (layout, [z0, z1, z2]) {
         (0, [0, 0, 0]) => Ok(Layout::Streamed),
         (1, [0, 0, 0]) => Ok(Layout::Mapped),
         (other, [0, 0, 0]) => Err(damaged(Damage::Layout(other))),

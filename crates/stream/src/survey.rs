@@ -1,7 +1,7 @@
 //! Reads a whole form, of either layout, and keeps everything but memory.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 
 use crate::Section;
 use crate::error::ReadError;
@@ -13,6 +13,8 @@ use crate::reader::{BUFFER, Item, Limits, Reader, layout_of, read_start};
 /// Everything in a form but memory, all of which has been compared with its checksums.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Survey {
+    /// The format version that it was written in.
+    pub format: u32,
     /// How it lies.
     pub layout: Layout,
     /// What it says of itself.
@@ -39,7 +41,7 @@ pub enum SurveyError {
 }
 
 impl Survey {
-    /// Surveys a file, or whatever else was opened.
+    /// Surveys a file from its beginning, or whatever else was opened.
     ///
     /// # Errors
     /// When it is not a complete, undamaged form that this program reads.
@@ -48,7 +50,10 @@ impl Survey {
             return Ok(Self::of(file, limits)?);
         }
         match MappedFile::open(file.try_clone().map_err(ReadError::Io)?, limits) {
-            Err(ReadError::WrongLayout { .. }) => Ok(Self::of(file, limits)?),
+            Err(ReadError::WrongLayout { .. }) => {
+                (&file).rewind().map_err(ReadError::Io)?;
+                Ok(Self::of(file, limits)?)
+            }
             Err(error) => Err(error.into()),
             Ok(mapped) => {
                 mapped.verify()?;
@@ -81,8 +86,8 @@ impl Survey {
                 Item::End => break,
             }
         }
-        let header = reader.header().clone();
+        let (format, header) = (reader.format(), reader.header().clone());
         let totals = reader.finish()?;
-        Ok(Self { layout: Layout::Streamed, header, summary, sections, controls, totals })
+        Ok(Self { format, layout: Layout::Streamed, header, summary, sections, controls, totals })
     }
 }

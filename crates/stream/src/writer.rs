@@ -1,6 +1,6 @@
 //! Writes the streamed layout.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, IoSlice, Write};
 
 use crate::control::Control;
 use crate::error::WriteError;
@@ -10,15 +10,15 @@ use crate::memory::{Form, Record, Totals, hash, is_in_chunk, is_inside, is_zero}
 use crate::{CHUNK_SIZE, FORMAT_VERSION, PAGE_SIZE, Section};
 
 /// Bytes that are gathered before they are written.
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 32 << 10;
 
 /// The level of compression: the fastest, because it is to keep up with the wire.
 const LEVEL: i32 = 1;
 
-/// Writes a machine from front to back. What was written is with the other side only after [`Writer::flush`] or
+/// Writes a machine from front to back. After an error of the other side the stream is worth nothing. What was written is with the other side only after [`Writer::flush`] or
 /// [`Writer::end`].
 pub struct Writer<W: Write> {
-    out: BufWriter<W>,
+    out: Out<W>,
     chain: Chain,
     memory: u64,
     has_parent: bool,
@@ -41,7 +41,7 @@ impl<W: Write> Writer<W> {
         };
         let preamble = preamble(FORMAT_VERSION, Layout::Streamed);
         let mut writer = Self {
-            out: BufWriter::with_capacity(BUFFER, out),
+            out: Out { inner: out, pending: Vec::with_capacity(BUFFER), written: 0 },
             chain: Chain::new(&preamble),
             memory: header.memory,
             has_parent: header.parent.is_some(),
@@ -49,7 +49,7 @@ impl<W: Write> Writer<W> {
             run: None,
             totals: Totals::default(),
         };
-        writer.put(&preamble)?;
+        writer.out.put(&preamble)?;
         writer.frame(Kind::Header, &header.encode())?;
         Ok(writer)
     }
@@ -114,7 +114,7 @@ impl<W: Write> Writer<W> {
             None => (Form::Raw, bytes),
         };
         let record = Record { page, pages, hash: hash(stored), stored: stored.len() as u32, form };
-        let written = self.record(&record).and_then(|()| self.put(stored));
+        let written = self.record(&record).and_then(|()| Ok(self.out.put_content(stored)?));
         self.packer = packer;
         written.map(|()| form)
     }
@@ -164,31 +164,25 @@ impl<W: Write> Writer<W> {
         self.totals.count(record);
         let payload = record.encode();
         let head = self.chain.head(Kind::Memory, &payload);
-        self.put(&head)?;
-        self.put(&payload)
+        self.out.put(&head)?;
+        Ok(self.out.put(&payload)?)
     }
 
     fn frame(&mut self, kind: Kind, payload: &[u8]) -> Result<(), WriteError> {
         self.flush_run()?;
         let head = self.chain.head(kind, payload);
-        self.put(&head)?;
-        self.put(payload)
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        self.out.write_all(bytes)?;
-        self.totals.bytes += bytes.len() as u64;
-        Ok(())
+        self.out.put(&head)?;
+        Ok(self.out.put(payload)?)
     }
 
     /// What has been written.
     pub fn totals(&self) -> Totals {
-        self.totals
+        Totals { bytes: self.out.written, ..self.totals }
     }
 
-    /// The other side of the buffer.
+    /// What is written to.
     pub fn get_ref(&self) -> &W {
-        self.out.get_ref()
+        &self.out.inner
     }
 
     /// Gives everything that was written to the other side.
@@ -207,7 +201,54 @@ impl<W: Write> Writer<W> {
     pub fn end(mut self) -> Result<W, WriteError> {
         self.frame(Kind::End, &[])?;
         self.flush()?;
-        self.out.into_inner().map_err(|error| WriteError::Io(error.into_error()))
+        Ok(self.out.inner)
+    }
+}
+
+/// Gathers what is small and passes on what is not, without a copy. Dropped, it writes nothing more: who gives up a stream
+/// does not want to wait for the other side.
+struct Out<W> {
+    inner: W,
+    /// Bytes that go before all that comes.
+    pending: Vec<u8>,
+    /// Bytes that were put.
+    written: u64,
+}
+
+impl<W: Write> Out<W> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.pending.len() + bytes.len() > BUFFER {
+            return self.put_content(bytes);
+        }
+        self.pending.extend_from_slice(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what is pending, and `bytes`.
+    fn put_content(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let all = self.pending.len() + bytes.len();
+        let mut done = 0;
+        while done < all {
+            let (first, second) = match done.checked_sub(self.pending.len()) {
+                None => (&self.pending[done..], bytes),
+                Some(of_second) => (&bytes[of_second..], &[][..]),
+            };
+            match self.inner.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.pending.clear();
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.put_content(&[])?;
+        self.inner.flush()
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Entry {
 /// Everything about a mapped file but memory itself.
 #[derive(Debug)]
 pub(super) struct Index {
+    pub(super) format: u32,
     pub(super) header: Header,
     pub(super) summary: Option<Summary>,
     pub(super) sections: Vec<Section>,
@@ -47,8 +48,15 @@ impl Index {
         if !is_plain || front.index != FRONT + header.memory {
             return Err(frames.damaged(Damage::Value("the header of a mapped file")));
         }
-        let mut index =
-            Self { header, summary: None, sections: Vec::new(), table: Vec::new(), length: front.length };
+        let format = frames.format;
+        let mut index = Self {
+            format,
+            header,
+            summary: None,
+            sections: Vec::new(),
+            table: Vec::new(),
+            length: front.length,
+        };
         let mut budget = Budget::new(limits);
         loop {
             match frames.next(budget.left())? {
@@ -136,8 +144,8 @@ impl Index {
     /// Everything that is not memory.
     pub(super) fn into_survey(self) -> Survey {
         let totals = self.totals();
-        let Self { header, summary, sections, .. } = self;
-        Survey { layout: Layout::Mapped, header, summary, sections, controls: 0, totals }
+        let Self { format, header, summary, sections, .. } = self;
+        Survey { format, layout: Layout::Mapped, header, summary, sections, controls: 0, totals }
     }
 }
 

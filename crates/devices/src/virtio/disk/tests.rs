@@ -14,6 +14,8 @@ use super::*;
 use crate::test_support::{Bench, act_out, acts, read, write};
 use crate::virtio::MmioSlot;
 
+mod tracked;
+
 const BASE: u64 = 0x8000_0000;
 const DESC: u64 = BASE;
 const AVAIL: u64 = BASE + 0x1_0000;
