@@ -76,7 +76,7 @@ impl Ram {
     /// Copies chunk `chunk`, filled first if it is absent, into `bytes`, which are as many as it has.
     pub fn read_chunk(&self, chunk: usize, bytes: &mut [u8]) -> Result<(), OpenError> {
         self.present(chunk, bytes.len())?;
-        self.memory.mapping.read(chunk * CHUNK_SIZE, bytes);
+        self.memory.copy_out(chunk, bytes);
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Ram {
     pub fn is_zero_chunk(&self, chunk: usize) -> Result<bool, OpenError> {
         let len = self.chunk_len(chunk);
         self.present(chunk, len)?;
-        Ok(self.memory.mapping.is_zero(chunk * CHUNK_SIZE, len))
+        Ok(!self.memory.tracking.is_touched(chunk) || self.memory.mapping.is_zero(chunk * CHUNK_SIZE, len))
     }
 
     fn present(&self, chunk: usize, len: usize) -> Result<(), OpenError> {
@@ -100,6 +100,7 @@ impl Ram {
     /// Replaces chunk `chunk` by `bytes`, which are as many as it has; it is present from then on.
     pub fn write_chunk(&self, chunk: usize, bytes: &[u8]) -> Result<(), RamError> {
         self.put_chunk(chunk, bytes.len(), |memory| {
+            memory.tracking.touch(chunk);
             memory.mapping.write(chunk * CHUNK_SIZE, bytes);
         })
     }
@@ -108,7 +109,7 @@ impl Ram {
     pub fn zero_chunk(&self, chunk: usize) -> Result<(), RamError> {
         let len = self.chunk_len(chunk);
         self.put_chunk(chunk, len, |memory| {
-            if !memory.mapping.is_zero(chunk * CHUNK_SIZE, len) {
+            if memory.tracking.is_touched(chunk) && !memory.mapping.is_zero(chunk * CHUNK_SIZE, len) {
                 memory.mapping.discard(chunk * CHUNK_SIZE, len);
             }
         })

@@ -15,7 +15,8 @@
 //!   hart decodes a page ──► CodeMap::decoded ─► generation that the decoded form belongs to
 //! ```
 //!
-//! With nothing on, opening costs one load of one word. To switch something on, the harts' entries from before have to go:
+//! With nothing on, opening costs a load of one word, and for a write one more: chunks that were never opened for one are
+//! known to be zero, and nobody looks at them to find out. To switch something on, the harts' entries from before have to go:
 //! whoever calls [`Ram::start_log`], [`DirtyLog::take`], [`Ram::begin_save`] or [`Ram::replace`] says how.
 //!
 //! Invariants:

@@ -47,6 +47,9 @@ impl Memory {
     /// Makes `page` ready for what its user is about to do.
     #[inline]
     pub(crate) fn open(&self, page: usize, access: Use) -> Result<(), OpenError> {
+        if access == Use::Write {
+            self.tracking.touch(page / PAGES_PER_CHUNK);
+        }
         match self.tracking.on() {
             0 => Ok(()),
             on => self.open_tracked(page, access, on),
@@ -96,6 +99,7 @@ impl Memory {
         }
         // What is absent is zero, and stays uncommitted if that is what it holds.
         if bytes.iter().any(|&byte| byte != 0) {
+            self.tracking.touch(chunk);
             self.mapping.write(chunk * CHUNK_SIZE, &bytes);
         }
         self.made_present(chunk);
@@ -134,12 +138,22 @@ impl Memory {
         let sink = read(&self.tracking.sink);
         if let Some(sink) = sink.as_ref() {
             let mut bytes = vec![0; self.chunk_len(chunk)];
-            self.mapping.read(chunk * CHUNK_SIZE, &mut bytes);
+            self.copy_out(chunk, &mut bytes);
             sink.save(chunk, &bytes);
         }
         // Whoever finds it saved, and writes it, does so after it was read.
         if self.tracking.unsaved.remove(chunk) {
             self.tracking.unsaved_left.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Copies what `chunk` holds into `bytes`, which are as many as it has. What was never written is not read either: the
+    /// host would make pages of it.
+    pub(crate) fn copy_out(&self, chunk: usize, bytes: &mut [u8]) {
+        if self.tracking.is_touched(chunk) {
+            self.mapping.read(chunk * CHUNK_SIZE, bytes);
+        } else {
+            bytes.fill(0);
         }
     }
 
@@ -185,7 +199,9 @@ impl Memory {
         let start = first.saturating_mul(CHUNK_SIZE).min(self.mapping.len());
         let len = count.saturating_mul(CHUNK_SIZE).min(self.mapping.len() - start);
         self.mapping.discard(start, len);
-        self.tracking.note_bytes_written(start, len);
+        (first..first.saturating_add(count)).for_each(|chunk| self.tracking.untouch(chunk));
+        let page = PAGE_SIZE as usize;
+        self.tracking.note_written(start / page..=((start + len) / page).saturating_sub(1));
     }
 
     /// The pages of `chunk`.

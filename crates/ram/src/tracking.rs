@@ -10,7 +10,7 @@ use crate::code::CodeMap;
 use crate::error::MemoryLost;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::sync::{Mutex, RwLock, lock};
-use crate::{ChunkSink, ChunkSource, PAGE_SIZE, PAGES_PER_CHUNK};
+use crate::{CHUNK_SIZE, ChunkSink, ChunkSource, PAGE_SIZE, PAGES_PER_CHUNK};
 
 /// Dirty logs that can be kept at once: one of a migration, one since the last snapshot.
 pub(crate) const LOGS: usize = 2;
@@ -46,6 +46,8 @@ pub(crate) struct Tracking {
     /// Read-locked while a chunk is saved, so that a sink is called no more once its save has ended.
     pub(crate) sink: RwLock<Option<Arc<dyn ChunkSink>>>,
     pub(crate) claims: Claims,
+    /// Chunks that may hold something but zero; the others were never written, and are not even looked at.
+    touched: Bits,
     dirty: [Bits; LOGS],
     logs_taken: Mutex<[bool; LOGS]>,
     lost: Mutex<Option<MemoryLost>>,
@@ -67,6 +69,7 @@ impl Tracking {
             unsaved_left: AtomicUsize::new(0),
             sink: RwLock::new(None),
             claims: Claims::new(),
+            touched: Bits::new(chunks)?,
             dirty: [Bits::new(pages)?, Bits::new(pages)?],
             logs_taken: Mutex::new([false; LOGS]),
             lost: Mutex::new(None),
@@ -87,6 +90,24 @@ impl Tracking {
 
     pub(crate) fn turn_off(&self, bits: u32) {
         self.on.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// Notes that `chunk` may hold something but zero.
+    #[inline]
+    pub(crate) fn touch(&self, chunk: usize) {
+        if !self.touched.has(chunk) {
+            self.touched.add(chunk);
+        }
+    }
+
+    /// Whether `chunk` may hold something but zero.
+    pub(crate) fn is_touched(&self, chunk: usize) -> bool {
+        self.touched.has(chunk)
+    }
+
+    /// Notes that `chunk` is zero now.
+    pub(crate) fn untouch(&self, chunk: usize) {
+        self.touched.remove(chunk);
     }
 
     // ---- dirty logs ----
@@ -151,6 +172,9 @@ impl Tracking {
     pub(crate) fn note_bytes_written(&self, offset: usize, len: usize) {
         let Some(last) = len.checked_sub(1) else { return };
         let page = PAGE_SIZE as usize;
+        for chunk in offset / CHUNK_SIZE..=offset.saturating_add(last) / CHUNK_SIZE {
+            self.touch(chunk);
+        }
         self.note_written(offset / page..=offset.saturating_add(last) / page);
     }
 

@@ -153,6 +153,36 @@ fn only_the_chunks_of_a_portion_are_replaced() {
     assert_eq!(ram.absent(), 0);
 }
 
+/// Resident memory of this process in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn memory_that_nobody_has_written_is_found_zero_without_a_page_of_the_host() {
+    let ram = Ram::new(BASE, 1 << 30).unwrap();
+    ram.write(BASE + (5 << 20), &[1]).unwrap();
+    let last = ram.chunk_count() - 1;
+    let at = ram.open_write(BASE + ram.size() - PAGE_SIZE).unwrap();
+    // SAFETY: inside of the mapping that `ram` keeps.
+    unsafe { at.write_volatile(1) };
+    let before = resident();
+    let mut bytes = [1; CHUNK_SIZE];
+    let nonzero: Vec<_> = (0..=last)
+        .filter(|&chunk| {
+            ram.read_chunk(chunk, &mut bytes).unwrap();
+            let zero = ram.is_zero_chunk(chunk).unwrap();
+            assert_eq!(zero, bytes.iter().all(|&byte| byte == 0));
+            !zero
+        })
+        .collect();
+    assert_eq!(nonzero, [(5 << 20) / CHUNK_SIZE, last]);
+    assert!(resident() < before + (16 << 20), "{} bytes for it", resident() - before);
+    ram.zero_chunk(last).unwrap();
+    assert!(ram.is_zero_chunk(last).unwrap());
+}
+
 #[test]
 fn a_log_holds_the_pages_that_were_written_since_it_was_taken() {
     let ram = Ram::new(BASE, SIZE).unwrap();
