@@ -5,7 +5,7 @@
 //!   Header, Hello{board, features}      ──►    compares
 //!                                       ◄──    Header, Accepted{features}   or Refused{text}
 //!   Memory ..., Round 1, Memory ...     ──►    takes it
-//!   (stands) Memory, Sections           ──►    checks and stages everything
+//!   (stands) Memory, Sections, Ready    ──►    checks and stages everything
 //!                                       ◄──    Ready                        or Refused{text}
 //!   Section "lifecycle", Commit         ──►    runs
 //!                                       ◄──    Done
