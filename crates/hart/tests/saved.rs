@@ -38,6 +38,7 @@ fn hostile_sections_are_refused_or_harmless() {
     scramble(&machine, &mut hart, 3);
     let good = hart.save();
     let refused = |hart: &mut hart::Hart, section: Section| {
+        assert!(hart.check(&section).is_err());
         assert!(hart.load(&section).is_err());
         assert_eq!(hart.save(), good, "a refusal changes nothing");
     };
@@ -48,11 +49,15 @@ fn hostile_sections_are_refused_or_harmless() {
         refused(&mut hart, Section { data: good.data[..len].to_vec(), ..good.clone() });
     }
     let mut random = Random(1);
-    for _ in 0..2000 {
+    let len = good.data.len();
+    for round in 0..len + 2000 {
         let mut damaged = good.clone();
-        let at = random.below(good.data.len() as u64) as usize;
+        let at = if round < len { round } else { random.below(len as u64) as usize };
         damaged.data[at] ^= 1 << random.below(8);
-        if hart.load(&damaged).is_ok() {
+        let passes = hart.check(&damaged).is_ok();
+        assert_eq!(hart.save(), good, "a check changes nothing");
+        assert_eq!(hart.load(&damaged).is_ok(), passes, "check and load disagree");
+        if passes {
             let taken = hart.save();
             hart.load(&taken).unwrap();
             assert_eq!(hart.save(), taken);

@@ -13,8 +13,9 @@ const SIZES: [AccessSize; 4] = [AccessSize::Byte, AccessSize::Half, AccessSize::
 /// * Every register takes every access width, in any order, without a panic.
 /// * Each step is idempotent; `stop` then `start` changes nothing; nothing changes while held.
 /// * Save, load, save is byte-equal, into a fresh device too.
-/// * A hostile section (renamed, of another version, cut short, too long, damaged) is refused and changes nothing, or it
-///   is accepted and then saves to something that loads.
+/// * A hostile section (renamed, of another version, cut short anywhere, too long, any byte of it damaged) is refused and
+///   changes nothing, or it is accepted and then saves to something that loads.
+/// * [`Device::check`] says yes exactly where [`Device::load`] does, in whatever state the device is, and changes nothing.
 pub fn conformance<D: Device + ?Sized>(make: impl Fn() -> Arc<D>, window: u64) {
     for seed in 0..4 {
         let device = make();
@@ -81,6 +82,7 @@ fn refuses_hostile_sections<D: Device + ?Sized>(device: &D, seed: u64) {
     let name = device.name().to_owned();
     let good = device.save();
     let refused = |section: &Section, how: &str| {
+        assert!(device.check(section).is_err(), "{name}: check passes a section that {how}");
         assert!(device.load(section).is_err(), "{name}: accepts a section that {how}");
         assert_eq!(device.save(), good, "{name}: a refused section that {how} changed the state");
     };
@@ -91,21 +93,29 @@ fn refuses_hostile_sections<D: Device + ?Sized>(device: &D, seed: u64) {
         refused(&Section { data: good.data[..len].to_vec(), ..good.clone() }, "is cut short");
     }
     let mut random = Random(seed ^ 0x5eed);
-    for _ in 0..200.min(good.data.len() * 8) {
+    let mut loaded = good.clone();
+    // Each byte twice; from whatever state the one before has left.
+    for round in 0..2 * good.data.len() {
         let mut damaged = good.clone();
-        let at = (random.next() % good.data.len() as u64) as usize;
-        damaged.data[at] ^= 1 << (random.next() % 8);
-        if device.load(&damaged).is_ok() {
-            let taken = device.save();
+        let Some(byte) = damaged.data.get_mut(round % good.data.len()) else { continue };
+        *byte ^= if random.next().is_multiple_of(2) { 1 << (random.next() % 8) } else { 0xff };
+        let passes = device.check(&damaged).is_ok();
+        assert_eq!(device.save(), loaded, "{name}: a check changed the state");
+        assert_eq!(device.load(&damaged).is_ok(), passes, "{name}: check and load disagree");
+        let taken = device.save();
+        if passes {
             device
                 .load(&taken)
                 .unwrap_or_else(|error| panic!("{name}: does not load what it saved: {error}"));
             assert_eq!(device.save(), taken, "{name}: save, load, save differ after a damaged section");
-            device.load(&good).unwrap_or_else(|error| panic!("{name}: does not load what it saved: {error}"));
         } else {
-            assert_eq!(device.save(), good, "{name}: a refused damaged section changed the state");
+            assert_eq!(taken, loaded, "{name}: a refused damaged section changed the state");
         }
+        assert!(device.check(&good).is_ok(), "{name}: check depends on the present state");
+        loaded = taken;
     }
+    device.load(&good).unwrap_or_else(|error| panic!("{name}: does not load what it saved: {error}"));
+    assert_eq!(device.save(), good, "{name}: save, load, save differ");
 }
 
 /// A small repeatable generator (splitmix64).
