@@ -202,6 +202,14 @@ impl Hart {
         }
     }
 
+    /// The same within an instruction, which counts once it is retired: it may trap, or be executed again.
+    #[inline]
+    pub(crate) fn publish_retired_before(&self) {
+        if let Some(count) = &self.count {
+            count.publish(self.retired_now().saturating_sub(1));
+        }
+    }
+
     pub(crate) fn set_bound(&mut self, limit: u64) {
         let retired = self.retired_now();
         // What does not fit is out of reach.

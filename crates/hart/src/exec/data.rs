@@ -63,7 +63,7 @@ impl Hart {
     /// Has a device accessed. If memory that it needed is lost, the guest does not see what it made of that.
     fn device_access<R>(&mut self, addr: u64, left: u8, access: impl FnOnce(&Bus) -> R) -> Result<R, Trap> {
         self.behind = left;
-        self.publish_retired();
+        self.publish_retired_before();
         let losses = self.ram.misses();
         let outcome = access(&self.bus);
         self.behind = 0;

@@ -122,7 +122,7 @@ impl Hart {
         let Some(firmware) = self.firmware.clone().filter(|_| self.mode == Mode::Supervisor) else {
             return Flow::Trap(Trap::new(cause, 0));
         };
-        self.publish_retired();
+        self.publish_retired_before();
         self.settle_code_writes();
         let call = SbiCall {
             extension: self.x[A7],
