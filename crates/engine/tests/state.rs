@@ -226,6 +226,39 @@ fn a_job_that_stages_nothing_breaks_the_machine_instead_of_mixing_two_guests() {
 }
 
 #[test]
+fn a_guest_that_does_not_arrive_leaves_power_on_and_another_may_come() {
+    let (state, saved) = World::running(1).snapshot();
+    let world = World::incoming();
+    let placed = world.machine.placed();
+    let failed = Step::IncomingFailed { exit: false };
+    let engine = world.engine.clone();
+    let half = state.clone();
+    let job = world.begin(Ask::MigrateIncoming, failed, move |_| {
+        engine.ram().unwrap().write(0x8000_0000, &[7; 8]).unwrap();
+        engine.stage(Staged { state: half, memory: None });
+        failed
+    });
+    assert!(job.wait());
+    assert_eq!(world.state(), RunState::InMigrate);
+    assert_eq!(world.machine.placed(), placed + 1, "the images are there again");
+    // What the first one staged is not what the second one loads.
+    let job =
+        world.begin(Ask::MigrateIncoming, failed, move |_| Step::IncomingLoaded { saved, postcopy: false });
+    assert!(job.wait());
+    assert_eq!(world.state(), RunState::InternalError);
+    let world = World::incoming();
+    assert!(world.begin(Ask::MigrateIncoming, failed, move |_| failed).wait());
+    let engine = world.engine.clone();
+    let job = world.begin(Ask::MigrateIncoming, failed, move |_| {
+        engine.stage(Staged { state, memory: None });
+        Step::IncomingLoaded { saved, postcopy: false }
+    });
+    assert!(job.wait());
+    assert_eq!(world.state(), RunState::Running);
+    world.hart_runs(0);
+}
+
+#[test]
 fn memory_is_replaced_in_the_same_turn() {
     let world = World::running(1);
     let (state, saved) = world.snapshot();

@@ -69,6 +69,14 @@ impl World {
         Self::with(harts, host, clock, None, None)
     }
 
+    /// One hart, and a guest that is to come.
+    pub fn incoming() -> Self {
+        let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
+        let config = Config { incoming: true, ..Config::default() };
+        Self::with_config(1, host, clock, None, None, config)
+    }
+
     /// One hart, and a device that keeps data.
     pub fn with_storage() -> (Self, Arc<FakeStorage>) {
         let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
@@ -95,6 +103,18 @@ impl World {
         counted: Option<CountedSource>,
         storage: Option<Arc<FakeStorage>>,
     ) -> Self {
+        Self::with_config(harts, host, clock, counted, storage, Config::default())
+    }
+
+    fn with_config(
+        harts: u32,
+        host: TestClock,
+        clock: Arc<GuestClock>,
+        counted: Option<CountedSource>,
+        storage: Option<Arc<FakeStorage>>,
+        config: Config,
+    ) -> Self {
+        let lifecycle = Lifecycle::new(config);
         let timers = TimerQueue::new(Arc::clone(&clock), Arc::new(host.clone()));
         let (machine, vcpus, scripts) = FakeMachine::with_storage(harts, &clock, &timers, storage);
         let config = EngineConfig {
@@ -102,7 +122,7 @@ impl World {
             vcpus,
             timers: Arc::clone(&timers),
             host: Arc::new(host.clone()),
-            lifecycle: Lifecycle::new(Config::default()),
+            lifecycle,
             counted,
             hart_nice: None,
         };
