@@ -7,6 +7,7 @@
 mod fanout;
 mod figures;
 mod life;
+mod migration;
 mod monitor;
 mod qmp;
 mod vm;
@@ -52,7 +53,7 @@ impl Value {
 type Measure = fn(&Bench, &Peer) -> Result<Vec<Value>>;
 
 /// Name, measurement, and whether it needs the Debian guest.
-const MEASURES: [(&str, Measure, bool); 17] = [
+const MEASURES: [(&str, Measure, bool); 20] = [
     ("boot", figures::boot, true),
     ("cpu", figures::cpu, true),
     ("greeting", life::greeting, false),
@@ -70,6 +71,9 @@ const MEASURES: [(&str, Measure, bool); 17] = [
     ("reset", life::reset, false),
     ("quit", life::quit, false),
     ("idle", life::idle, false),
+    ("migrate-zero-1g", migration::zero_1g, false),
+    ("migrate-zero-4g", migration::zero_4g, false),
+    ("migrate-busy", migration::working_set, false),
 ];
 
 /// What a value should be.
@@ -87,7 +91,7 @@ enum Aim {
 }
 
 /// The aims.
-const AIMS: [(&str, Aim); 48] = [
+const AIMS: [(&str, Aim); 52] = [
     ("boot CPU time", Aim::TimesAtMost(3.0)),
     ("MIPS geometric mean", Aim::TimesAtLeast(1.0 / 6.0)),
     ("start to greeting", Aim::Limit(5.0)),
@@ -136,6 +140,10 @@ const AIMS: [(&str, Aim); 48] = [
     ("idle anonymous memory", Aim::Limit(8.0)),
     ("idle anonymous memory", Aim::Below),
     ("idle CPU per second", Aim::Limit(0.5)),
+    ("migrate 1G of zeros", Aim::TimesAtMost(1.0)),
+    ("migrate 4G of zeros", Aim::TimesAtMost(1.0)),
+    ("migration rate", Aim::TimesAtLeast(2.0)),
+    ("downtime", Aim::TimesAtMost(0.5)),
 ];
 
 /// All values of one name: a list of runs for each peer.

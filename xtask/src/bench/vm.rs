@@ -27,7 +27,7 @@ pub struct Vm {
     child: Child,
     console: ChildStdin,
     /// Console output, piece by piece as a thread of its own reads it.
-    output: Receiver<Vec<u8>>,
+    output: Receiver<(Instant, Vec<u8>)>,
     /// Console output that was read and not yet looked at.
     seen: Vec<u8>,
     monitor: PathBuf,
@@ -56,7 +56,8 @@ impl Vm {
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = out.read(&mut buffer) {
-                if sender.send(buffer.get(..n).unwrap_or_default().to_vec()).is_err() {
+                let piece = buffer.get(..n).unwrap_or_default().to_vec();
+                if sender.send((Instant::now(), piece)).is_err() {
                     break;
                 }
             }
@@ -85,10 +86,27 @@ impl Vm {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
-                Ok(piece) => self.seen.extend(piece),
+                Ok((_, piece)) => self.seen.extend(piece),
                 Err(_) => bail!("{text:?} did not come; last: {:?}", String::from_utf8_lossy(&self.seen)),
             }
         }
+    }
+
+    /// Waits for output that has not been looked at, and gives the moment when it came.
+    pub fn next_output(&mut self) -> Result<Instant> {
+        let (when, piece) = self.output.recv_timeout(PATIENCE).context("the console stays silent")?;
+        self.seen.extend(piece);
+        Ok(when)
+    }
+
+    /// When the last output came that has not been looked at.
+    pub fn last_output(&mut self) -> Option<Instant> {
+        let mut last = None;
+        while let Ok((when, piece)) = self.output.try_recv() {
+            self.seen.extend(piece);
+            last = Some(when);
+        }
+        last
     }
 
     /// Connects to the monitor, waiting until it listens, and reads the greeting.
