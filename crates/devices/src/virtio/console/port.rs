@@ -146,7 +146,9 @@ impl Port {
         self.state
     }
 
+    /// Whoever watches learns whether the guest that has come has it open.
     pub(super) fn load(&mut self, state: State) {
+        self.guest_open(state.guest_open);
         self.state = state;
     }
 

@@ -347,6 +347,7 @@ fn output_half_taken_travels() {
     to.ram.write(BASE, &memory).unwrap();
     to.slot.stop();
     to.slot.load(&from.slot.save()).unwrap();
+    assert_eq!(*lock(&to.watch.0), [true], "whoever watches the port knows");
     to.slot.start();
     assert_eq!((&lock(&to.host.got)[..], to.used(TX)), (&b"def"[..], 1));
     to.line.receive(b"x");
