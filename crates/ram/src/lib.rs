@@ -24,6 +24,7 @@
 //! * a range is inside RAM or the access fails whole, nothing is half-done;
 //! * whoever writes a page that is marked as code ends its generation, so that decoded forms made before are known
 //!   to be stale. Harts compare generations when they next fetch after `fence.i` (Zifencei asks for no more);
+//! * an error of the host's memory under RAM ends no process: the page is lost, which is told ([`Ram::on_host_error`]);
 //! * an absent chunk is zero and untouched until one thread has filled it; the others that need it wait for it, and
 //!   for no other. If it cannot be had the access does not happen;
 //! * a chunk that is to be saved is written by nobody before it is saved;
@@ -38,6 +39,7 @@ mod claims;
 mod code;
 mod error;
 mod fill;
+mod host;
 mod log;
 mod mapping;
 mod memory;
@@ -63,6 +65,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryRegion, GuestRegionMmap, MemoryR
 
 use mapping::Mapping;
 use memory::{Regions, Use};
+use sys::memory::Watched;
 use tracking::Tracking;
 
 /// Bytes in a page, the unit of translation, of decoded code and of dirty logs.
@@ -80,6 +83,8 @@ const MAX_PAGES: u64 = 1 << 31;
 /// One region of guest RAM. Shared by harts, devices and the loader.
 #[derive(Debug)]
 pub struct Ram {
+    /// Before the mapping, so that it is dropped before.
+    watched: Watched,
     memory: Memory,
     base: u64,
     size: u64,
@@ -115,7 +120,10 @@ impl Ram {
         // SAFETY: `len` bytes that were mapped so above; the regions, which are kept beside it, keep them mapped.
         #[allow(unsafe_code)]
         let mapping = unsafe { Mapping::new(at, len) };
-        Ok(Self { memory: Memory { regions, mapping, base, tracking }, base, size })
+        // SAFETY: the same bytes; no reference but to atomics is made into them, and the regions are dropped after `watched`.
+        #[allow(unsafe_code)]
+        let watched = unsafe { Watched::new(at, len) }.map_err(|error| map_error(Box::new(error)))?;
+        Ok(Self { watched, memory: Memory { regions, mapping, base, tracking }, base, size })
     }
 
     /// First guest physical address.

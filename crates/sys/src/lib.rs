@@ -3,7 +3,7 @@
 //! Everything else in the program goes through `rustix` or the standard library. What is here is here because it touches
 //! state of the whole process that a borrow checker cannot see: the signal mask ([`signals`]), a fork ([`daemon`]),
 //! descriptor numbers inherited from a parent process ([`fd`]), functions that run when the process ends
-//! ([`at_exit`]), and locks of open files ([`ofd`]).
+//! ([`at_exit`]), locks of open files ([`ofd`]), and errors of host memory ([`memory`]).
 //!
 //! # Invariants
 //! * Every `unsafe` block states what makes it sound, in terms that can be checked at the place.
@@ -12,6 +12,7 @@
 pub mod daemon;
 pub mod exit;
 pub mod fd;
+pub mod memory;
 pub mod ofd;
 pub mod sched;
 pub mod signals;
