@@ -97,6 +97,7 @@ fn write(
     // Asked of the machine thread behind the halt: what the harts had posted before it is handled first.
     let harts = engine.capture().ok_or_else(|| io::Error::other("the machine has ended"))?;
     target.write(&elf::head(&harts, base, len), control)?;
+    let lost = ram.host_errors();
     let mut piece = Vec::new();
     let mut done = 0;
     while done < len {
@@ -106,6 +107,9 @@ fn write(
         let part = PIECE.min(len - done);
         piece.resize(part as usize, 0);
         ram.read(base + done, &mut piece).map_err(io::Error::other)?;
+        if ram.host_errors() != lost {
+            return Err(io::Error::other("the host has lost a page of guest memory"));
+        }
         target.write(&piece, control)?;
         done += part;
         control.advance(part);

@@ -28,6 +28,9 @@ enum StepError {
     Adopt(#[from] AdoptError),
 }
 
+/// How often boot images are placed, at most, where host memory is lost under them.
+const PLACE_TRIES: usize = 3;
+
 impl MachineThread {
     /// Carries out `effects` in order. Where one fails the rest is abandoned, and that is reported before all else.
     pub(crate) fn carry_out(&mut self, effects: Effects, follow: &mut VecDeque<Request>) {
@@ -232,7 +235,7 @@ impl MachineThread {
         }
         self.timers.set_asleep(false);
         self.machine.harts().set_epoch(self.lifecycle.epoch());
-        match self.machine.place_images()? {
+        match self.place_images()? {
             BootEntry::Supervisor { pc, device_tree } => {
                 if let Some(hart) = self.harts.first() {
                     hart.shared.force_start(StartParams { pc, opaque: device_tree });
@@ -250,6 +253,18 @@ impl MachineThread {
             }
         }
         Ok(())
+    }
+
+    /// Where a page turns out to be lost the images are placed once more, on the empty one that has taken its place.
+    fn place_images(&self) -> Result<BootEntry, PlaceError> {
+        for _ in 0..PLACE_TRIES {
+            let entry = self.machine.place_images()?;
+            if self.machine.ram().and_then(|ram| ram.take_own_host_error()).is_none() {
+                return Ok(entry);
+            }
+        }
+        let source = "host memory is lost again and again".into();
+        Err(PlaceError { what: "boot images", source })
     }
 
     /// Where a hart is. It is parked for the look; guest time goes on, as it would under a busy host.

@@ -18,12 +18,15 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{CountedSource, TimerQueue};
-use runstate::{DeviceRequest, Fault, GuestRequest};
+use ram::Ram;
+use runstate::{Fault, GuestRequest};
 use vmcore::park::flag;
 use vmcore::{DebugHit, Exit, HartShared, Harts, HsmState, SbiReturn, Vcpu};
 
+use crate::lost;
 use crate::metrics::Exits;
 use crate::queue::Sender;
+use crate::record::Failure;
 
 /// What a hart's thread is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,6 +162,7 @@ pub(crate) struct HartThread {
     pub(crate) harts: Harts,
     pub(crate) queue: Sender,
     pub(crate) counted: Option<Counted>,
+    pub(crate) ram: Option<Arc<Ram>>,
 }
 
 /// What the thread does next, decided under the slot's lock.
@@ -169,8 +173,8 @@ enum Next {
     Sleep(u32),
     /// Post a request that the guest made in this epoch.
     Post(u64, GuestRequest),
-    /// The hart cannot go on since this epoch.
-    Broken(u64, Fault),
+    /// The hart cannot go on since this epoch, and why.
+    Broken(u64, Failure),
     /// No instruction can be executed: counted time jumps to what comes next.
     Idle,
 }
@@ -181,6 +185,7 @@ const BLOCKING: u32 = flag::PARK | flag::CONTROL | flag::EXIT;
 impl HartThread {
     /// The thread's body: returns when the machine ends.
     pub(crate) fn run(self) {
+        sys::memory::answer_for_own_errors();
         loop {
             let gate = self.hart.shared.gate();
             let flags = gate.flags();
@@ -196,9 +201,7 @@ impl HartThread {
                 Next::Again => {}
                 Next::Sleep(mask) => gate.wait_raised(mask | flag::CONTROL | flag::EXIT),
                 Next::Post(epoch, request) => self.queue.post_guest(self.hart.shared.id(), epoch, request),
-                Next::Broken(epoch, what) => {
-                    self.queue.post_device(epoch, DeviceRequest::HartFailed { what });
-                }
+                Next::Broken(epoch, failure) => self.queue.post_failure(epoch, failure),
                 Next::Idle => self.idle(),
             }
         }
@@ -213,17 +216,31 @@ impl HartThread {
             self.step(&mut slot)
         }));
         step.unwrap_or_else(|_panic| {
-            slot.doing = Doing::Stopped;
-            slot.step = Stepping::No;
             // Before it is outside: see `execute`.
             let epoch = self.harts.epoch();
             self.hart.shared.gate().leave();
-            Next::Broken(epoch, Fault::HartThread { hart: self.hart.shared.id() })
+            self.broken(&mut slot, epoch, Fault::HartThread { hart: self.hart.shared.id() }.into())
         })
+    }
+
+    /// Nothing more is done with this hart until it is reset.
+    fn broken(&self, slot: &mut Slot, epoch: u64, failure: Failure) -> Next {
+        slot.doing = Doing::Stopped;
+        slot.step = Stepping::No;
+        Next::Broken(epoch, failure)
+    }
+
+    /// What this thread has found lost of the guest's memory since it last asked.
+    fn take_own_lost(&self) -> Option<Failure> {
+        lost::take_own(self.ram.as_ref()?, Some(self.hart.shared.id()))
     }
 
     fn step(&self, slot: &mut Slot) -> Next {
         let shared = &self.hart.shared;
+        // Where time is counted, timers fire on this thread.
+        if let Some(failure) = self.take_own_lost() {
+            return self.broken(slot, self.harts.epoch(), failure);
+        }
         slot.apply_start(shared);
         if slot.hit.is_some() {
             return Next::Sleep(0);
@@ -282,7 +299,15 @@ impl HartThread {
         }
         self.hart.retired.store(slot.vcpu.retired(), Ordering::Relaxed);
         self.hart.exits.count(&exit);
+        let lost = match exit {
+            Exit::MemoryLost => Some(lost::content(self.ram.as_ref(), shared.id())),
+            _ => self.take_own_lost(),
+        };
         shared.gate().leave();
+        if let Some(failure) = lost {
+            // Whatever made the hart leave: it may have seen zeros that the guest did not write.
+            return self.broken(slot, epoch, failure);
+        }
         if alone && !matches!(exit, Exit::Signal | Exit::Limit) {
             slot.step = Stepping::Done;
         }
@@ -292,7 +317,8 @@ impl HartThread {
                 slot.step = Stepping::No;
                 Next::Post(epoch, GuestRequest::DebugStop)
             }
-            Exit::Signal => Next::Again,
+            // The second is dealt with above.
+            Exit::Signal | Exit::MemoryLost => Next::Again,
             Exit::Limit => {
                 self.run_due();
                 Next::Again
@@ -308,11 +334,6 @@ impl HartThread {
             Exit::Request { request, ecall } => {
                 slot.doing = Doing::AwaitsAnswer { ecall };
                 Next::Post(epoch, request)
-            }
-            Exit::MemoryLost => {
-                slot.doing = Doing::Stopped;
-                slot.step = Stepping::No;
-                Next::Broken(epoch, Fault::HostMemory { hart: shared.id() })
             }
         }
     }

@@ -29,6 +29,7 @@ mod effects;
 mod hart;
 mod job;
 mod journal;
+mod lost;
 mod machine;
 mod metrics;
 mod publish;
@@ -59,12 +60,13 @@ pub use journal::Replay;
 pub use metrics::{Durations, HartFigures, Latencies};
 pub use publish::{Subscriber, SubscriptionId};
 pub use queue::Port;
-pub use record::{By, Cause, Notes, Origin, Record, Situation, Stamp};
+pub use record::{By, Cause, Failure, Notes, Origin, Record, Situation, Stamp};
 pub use state::{GuestState, Refill, SavedClock, Staged, StateError};
 pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
 
 use hart::{Counted, Hart, HartThread};
+use lost::LostPages;
 use machine::{MachineThread, Parts};
 use metrics::Clocked;
 use publish::Publisher;
@@ -200,9 +202,21 @@ impl Builder {
             move || queue.post_device(harts.epoch(), DeviceRequest::HartFailed { what: Fault::Effect })
         };
         let clocks = Clocks { host: Arc::clone(&config.host), guest: Arc::clone(config.timers.clock()) };
-        let timer = TimerThread::new(Arc::clone(&config.timers), config.host, sooner, failed)
+        let ram = config.machine.ram().map(Arc::clone);
+        let look = {
+            let (mut lost, queue) = (LostPages::new(ram.clone()), sender.clone());
+            move || {
+                if lost.news() {
+                    queue.post(Message::Device);
+                }
+            }
+        };
+        let timer = TimerThread::new(Arc::clone(&config.timers), config.host, sooner, look, failed)
             .map_err(host_error("descriptor for timers"))?;
         let bell = timer.bell();
+        if let Some(ram) = &ram {
+            lost::watch(ram, &harts, Arc::clone(&bell), sender.clone());
+        }
         let publisher = Arc::new(Publisher::new(&config.lifecycle, clocks));
         let cores: Vec<_> = harts
             .iter()
@@ -222,6 +236,7 @@ impl Builder {
             receiver,
             wakes: Arc::clone(&wakes),
             worker,
+            lost: LostPages::new(ram.clone()),
         });
         owner.boot()?;
         let counted = config.counted.map(|source| Counted { source, timers: config.timers });
@@ -233,6 +248,7 @@ impl Builder {
                 harts: harts.clone(),
                 queue: sender.clone(),
                 counted: counted.clone(),
+                ram: ram.clone(),
             };
             let (name, nice) = (format!("hart{}", hart.shared.id()), config.hart_nice);
             let run = while_alive(&alive, move || hart_thread(body, nice));

@@ -26,8 +26,9 @@ use crate::ManageError;
 use crate::debug::DebugState;
 use crate::hart::Hart;
 use crate::job::{Go, JobControl};
+use crate::lost::{self, LostPages};
 use crate::publish::Publisher;
-use crate::queue::{Message, Receiver, Reply};
+use crate::queue::{Message, Posted, Receiver, Reply};
 use crate::record::{By, Cause};
 use crate::state::Staged;
 use crate::wakes::WakeBook;
@@ -99,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) receiver: Receiver,
     pub(crate) wakes: Arc<WakeBook>,
     pub(crate) worker: Worker,
+    pub(crate) lost: LostPages,
 }
 
 /// The machine thread's state.
@@ -113,6 +115,7 @@ pub(crate) struct MachineThread {
     /// What led to what is being carried out.
     pub(crate) cause: Cause,
     pub(crate) worker: Worker,
+    lost: LostPages,
     /// Tasks that the worker has not reported yet.
     pub(crate) tasks: u32,
     /// The job that is asked for, until it begins.
@@ -136,7 +139,7 @@ pub(crate) struct MachineThread {
 
 impl MachineThread {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { lifecycle, machine, harts, timers, publisher, receiver, wakes, worker } = parts;
+        let Parts { lifecycle, machine, harts, timers, publisher, receiver, wakes, worker, lost } = parts;
         Self {
             lifecycle,
             machine,
@@ -146,6 +149,7 @@ impl MachineThread {
             receiver,
             wakes,
             worker,
+            lost,
             cause: Cause::START,
             tasks: 0,
             go: None,
@@ -170,6 +174,7 @@ impl MachineThread {
 
     /// The thread's body: returns the process's exit status when the machine ends.
     pub(crate) fn run(mut self) -> i32 {
+        sys::memory::answer_for_own_errors();
         while let Some(message) = self.next() {
             self.answer(message);
             if !self.grace {
@@ -185,6 +190,7 @@ impl MachineThread {
     /// those in between; while counted time has to jump because no hart can execute, it jumps.
     fn next(&mut self) -> Option<Message> {
         loop {
+            self.report_own_lost();
             if self.underway.is_some() {
                 match self.receiver.messages.recv().ok()? {
                     message if overtakes(&message) => return Some(message),
@@ -228,6 +234,14 @@ impl MachineThread {
         }
     }
 
+    /// Pages of RAM that this thread has found lost break the machine, once what is under way is done.
+    fn report_own_lost(&mut self) {
+        if let Some(failure) = self.machine.ram().and_then(|ram| lost::take_own(ram, None)) {
+            self.receiver.put_failure(self.lifecycle.epoch(), failure);
+            self.waiting.push_back(Message::Device);
+        }
+    }
+
     /// Counted time and the guest asleep: jumps to the next deadline that may wake it. Returns whether it did.
     fn jump_asleep(&self) -> bool {
         let asleep = self.lifecycle.is_live() && self.lifecycle.is_asleep();
@@ -240,6 +254,13 @@ impl MachineThread {
     }
 
     fn answer(&mut self, message: Message) {
+        if let Some(failure) = self.lost.take_news() {
+            self.receiver.put_failure(self.lifecycle.epoch(), failure);
+            self.devices();
+            if self.underway.is_some() && !overtakes(&message) {
+                return self.waiting.push_front(message);
+            }
+        }
         match message {
             Message::Management { request, by, reply } => self.manage(request, by, reply),
             Message::Begin { request, by, go, reply } => {
@@ -265,8 +286,8 @@ impl MachineThread {
                 // The rest of them when that is done, before anything else.
                 return self.waiting.push_front(Message::Device);
             }
-            let Some((epoch, request)) = self.receiver.take_device_request() else { return };
-            self.serve(request.at(epoch), Asker::Device(request));
+            let Some(Posted { epoch, request, by }) = self.receiver.take_device_request() else { return };
+            self.serve_by(request.at(epoch), by, Asker::Device(request));
         }
     }
 

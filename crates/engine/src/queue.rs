@@ -12,7 +12,7 @@ use vmcore::{DevicePort, Harts};
 use crate::ManageError;
 use crate::job::Go;
 use crate::machine::MachineThread;
-use crate::record::By;
+use crate::record::{By, Failure};
 use crate::work::Done;
 
 /// Where the answer to a request of management goes, once all that it led to has happened.
@@ -54,7 +54,34 @@ pub(crate) struct Receiver {
 /// Device requests that wait, each at most once, with the epoch in which they were made.
 #[derive(Default)]
 struct Inbox {
-    waiting: Mutex<Vec<(u64, DeviceRequest)>>,
+    waiting: Mutex<Vec<Posted>>,
+}
+
+/// A device's request.
+pub(crate) struct Posted {
+    pub(crate) epoch: u64,
+    pub(crate) request: DeviceRequest,
+    pub(crate) by: By,
+}
+
+impl Posted {
+    fn of(epoch: u64, failure: Failure) -> Self {
+        let request = DeviceRequest::HartFailed { what: failure.what };
+        Self { epoch, request, by: By::Fault(failure) }
+    }
+}
+
+impl Inbox {
+    /// Returns whether the machine thread has to be told that there is something.
+    fn put(&self, posted: Posted) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |other: &Posted| (other.epoch, other.request) == (posted.epoch, posted.request);
+        if waiting.iter().any(same) {
+            return false;
+        }
+        waiting.push(posted);
+        waiting.len() == 1
+    }
 }
 
 pub(crate) fn channel() -> (Sender, Receiver) {
@@ -88,14 +115,16 @@ impl Sender {
     }
 
     pub(crate) fn post_device(&self, epoch: u64, request: DeviceRequest) {
-        let mut waiting = self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.contains(&(epoch, request)) {
-            return;
-        }
-        waiting.push((epoch, request));
-        let first = waiting.len() == 1;
-        drop(waiting);
-        if first {
+        self.put(Posted { epoch, request, by: By::maker_of(&request) });
+    }
+
+    /// The machine cannot go on, since this epoch.
+    pub(crate) fn post_failure(&self, epoch: u64, failure: Failure) {
+        self.put(Posted::of(epoch, failure));
+    }
+
+    fn put(&self, posted: Posted) {
+        if self.inbox.put(posted) {
             self.post(Message::Device);
         }
     }
@@ -108,9 +137,14 @@ impl Receiver {
     }
 
     /// Takes the device request that was posted first.
-    pub(crate) fn take_device_request(&self) -> Option<(u64, DeviceRequest)> {
+    pub(crate) fn take_device_request(&self) -> Option<Posted> {
         let mut waiting = self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         (!waiting.is_empty()).then(|| waiting.remove(0))
+    }
+
+    /// The machine thread itself has met a failure. It has to look for device requests then.
+    pub(crate) fn put_failure(&self, epoch: u64, failure: Failure) {
+        self.inbox.put(Posted::of(epoch, failure));
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clock::{GuestClock, HostClock};
 use runstate::{
-    Actions, DeviceRequest, EngineReport, Epoch, Event, Holds, Job, Lifecycle, Power, Request, RunState,
-    ShutdownCause, WakeFate, WakePolicy, WakeSource,
+    Actions, DeviceRequest, EngineReport, Epoch, Event, Fault, Holds, Job, Lifecycle, Power, Request,
+    RunState, ShutdownCause, WakeFate, WakePolicy, WakeSource,
 };
 use vmcore::IoError;
 
@@ -92,7 +92,31 @@ pub enum By {
     /// A device, by its number.
     Device(runstate::DeviceId),
     /// What failed.
-    Fault(runstate::Fault),
+    Fault(Failure),
+}
+
+/// A fault, and its reason where there is more to say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// What failed.
+    pub what: Fault,
+    /// Why, for people.
+    pub reason: Option<Arc<str>>,
+}
+
+impl From<Fault> for Failure {
+    fn from(what: Fault) -> Self {
+        Self { what, reason: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "{}: {reason}", self.what),
+            None => self.what.fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for By {
@@ -104,7 +128,7 @@ impl fmt::Display for By {
             Self::Hart(id) => write!(f, "hart{id}"),
             Self::Wake(source) => source.fmt(f),
             Self::Device(id) => write!(f, "device{}", id.0),
-            Self::Fault(fault) => fault.fmt(f),
+            Self::Fault(failure) => failure.fmt(f),
         }
     }
 }
@@ -129,7 +153,7 @@ impl Cause {
         let (origin, by) = match request {
             Request::Management(_) => (Origin::Management, By::Unnamed),
             Request::Guest(_) => (Origin::Guest, By::Unnamed),
-            Request::Device(stamped) => (Origin::Device, device(&stamped.request)),
+            Request::Device(stamped) => (Origin::Device, By::maker_of(&stamped.request)),
             Request::Migration(_) => (Origin::Job, By::Unnamed),
             Request::Engine(_) => (Origin::Engine, By::Unnamed),
         };
@@ -143,12 +167,15 @@ impl Cause {
     }
 }
 
-fn device(request: &DeviceRequest) -> By {
-    match request {
-        DeviceRequest::Wake(source) | DeviceRequest::MaskedWake(source) => By::Wake(*source),
-        DeviceRequest::IoError { device, .. } => By::Device(*device),
-        DeviceRequest::HartFailed { what } => By::Fault(*what),
-        DeviceRequest::Watchdog => By::Unnamed,
+impl By {
+    /// Who makes a device's request, as far as that says.
+    pub(crate) fn maker_of(request: &DeviceRequest) -> Self {
+        match request {
+            DeviceRequest::Wake(source) | DeviceRequest::MaskedWake(source) => By::Wake(*source),
+            DeviceRequest::IoError { device, .. } => By::Device(*device),
+            DeviceRequest::HartFailed { what } => By::Fault((*what).into()),
+            DeviceRequest::Watchdog => By::Unnamed,
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct TimerThread {
     bell: Arc<Bell>,
     monotonic: OwnedFd,
     realtime: OwnedFd,
+    awake: Box<dyn FnMut() + Send>,
     failed: Box<dyn Fn() + Send>,
 }
 
@@ -48,11 +49,13 @@ impl Bell {
 
 impl TimerThread {
     /// Makes the descriptors and hooks the thread to changes of the queue and of the host's clocks. `sooner` is called
-    /// too when something comes sooner than it did; `failed` when timers cannot be relied on any more.
+    /// too when something comes sooner than it did; `failed` when timers cannot be relied on any more. `awake` each
+    /// time that the thread is.
     pub(crate) fn new(
         queue: Arc<TimerQueue>,
         host: Arc<dyn HostClock>,
         sooner: impl Fn() + Send + Sync + 'static,
+        awake: impl FnMut() + Send + 'static,
         failed: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -66,7 +69,7 @@ impl TimerThread {
             sooner();
         }));
         host.on_change(Arc::new(move || other.ring()));
-        Ok(Self { queue, host, bell, monotonic, realtime, failed: Box::new(failed) })
+        Ok(Self { queue, host, bell, monotonic, realtime, awake: Box::new(awake), failed: Box::new(failed) })
     }
 
     /// The means to wake and end the thread.
@@ -75,13 +78,14 @@ impl TimerThread {
     }
 
     /// The thread's body.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         while !self.bell.exit.load(Ordering::SeqCst) {
             // The panic hook has said what happened in whose callback. The guest cannot be trusted any more, but what
             // comes after its reset can.
             if catch_unwind(AssertUnwindSafe(|| self.queue.run_due())).is_err() {
                 (self.failed)();
             }
+            (self.awake)();
             if let Err(error) = self.sleep() {
                 tracing::error!(%error, "the timer thread cannot wait for its next deadline");
                 (self.failed)();

@@ -57,8 +57,8 @@ pub enum Fault {
     },
     /// Host memory behind the guest's RAM could not be read or written.
     HostMemory {
-        /// Hart id.
-        hart: u32,
+        /// Id of the hart that met it; `None`: a device, a job or the machine itself did.
+        hart: Option<u32>,
     },
     /// The engine could not carry out an effect that has no way back.
     Effect,
@@ -68,7 +68,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::HartThread { hart } => write!(f, "the thread of hart {hart} failed"),
-            Fault::HostMemory { hart } => write!(f, "hart {hart} met an error of host memory"),
+            Fault::HostMemory { hart: Some(hart) } => write!(f, "hart {hart} met an error of host memory"),
+            Fault::HostMemory { hart: None } => f.write_str("an error of host memory"),
             Fault::Effect => f.write_str("a step of the machine could not be carried out"),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clock::{CountedSource, GuestClock, IcountShift, TestClock, TimerQueue};
 use engine::{Builder, Engine, EngineConfig, Port, Record, Status, Subscriber};
 use runstate::{
-    Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep, WakeSource,
+    Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, Owner, RunState, Sleep, WakeSource,
 };
 use vmcore::testing::{FakeMachine, FakeStorage, Script, Step};
 use vmcore::{DevicePort, HartShared, Machine, StartParams};
@@ -139,6 +139,13 @@ impl World {
         world.ask(ManagementRequest::Cont);
         world.saw(&["RESUME running"]);
         world
+    }
+
+    /// What the hold that a fault has left says of its reason.
+    pub fn fault(&self) -> Option<String> {
+        let status = self.engine.status();
+        let held = status.held.iter().find(|held| held.hold.owner == Owner::Fault)?;
+        Some(held.cause.by.to_string())
     }
 
     pub fn ask(&self, request: ManagementRequest) {

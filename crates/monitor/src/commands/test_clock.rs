@@ -1,4 +1,4 @@
-//! What only tests want: the host's clocks moved, and a fault of the program itself.
+//! What only tests want: the host's clocks moved, and faults of the program itself and of the host.
 
 use qmp::schema::{Type, arg, opt};
 use qmp::{Args, QmpError};
@@ -21,6 +21,12 @@ pub(super) static COMMANDS: &[Command] = &[
         "x-test-hart-panic" [arg("cpu-index", Type::Int, "The CPU.")] -> () = hart_panic
     }
     .exists(|config| config.test_clock.is_some()),
+    command! {
+        /// Has the host lose the page of guest memory at an address, as a fault of its memory would: whoever accesses the page
+        /// next finds out; only with `-x-test-clock`.
+        "x-test-host-memory-error" [arg("address", Type::Int, "The guest physical address.")] -> () = lose_page
+    }
+    .exists(|config| config.test_clock.is_some()),
 ];
 
 fn hart_panic(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
@@ -29,6 +35,13 @@ fn hart_panic(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
         true => Ok(()),
         false => Err(QmpError::expects("cpu-index", "a CPU number")),
     }
+}
+
+fn lose_page(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
+    let ram = env.engine().ram();
+    let address = args.opt_i64("address").and_then(|address| u64::try_from(address).ok());
+    let lost = ram.zip(address).is_some_and(|(ram, address)| ram.spoil(address).is_ok());
+    lost.then_some(()).ok_or_else(|| QmpError::expects("address", "an address of guest memory"))
 }
 
 /// Lets time pass on the host's clocks as the machine sees them. When it returns, every timer that is now due has fired

@@ -60,5 +60,5 @@ fn some_commands_depend_on_the_configuration() {
         .filter(|qmp| qmp.def.name.starts_with("x-test"))
         .map(|qmp| qmp.def.name)
         .collect();
-    assert_eq!(exists, ["x-test-clock-advance", "x-test-hart-panic"]);
+    assert_eq!(exists, ["x-test-clock-advance", "x-test-hart-panic", "x-test-host-memory-error"]);
 }

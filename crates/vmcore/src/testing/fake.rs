@@ -28,6 +28,8 @@ pub enum Step {
     Ecall(GuestRequest),
     /// Asks by a store to a device.
     Store(GuestRequest),
+    /// Stores to this guest physical address, and asks something in the same block.
+    Write(u64, Option<GuestRequest>),
     /// Executes until something is wanted of it.
     Spin,
     /// Stops itself.
@@ -74,6 +76,7 @@ impl Script {
 /// A hart that follows a script.
 pub struct FakeVcpu {
     shared: Arc<HartShared>,
+    ram: Option<Arc<Ram>>,
     script: Arc<Mutex<VecDeque<Step>>>,
     blocks: Arc<AtomicU64>,
     spinning: bool,
@@ -84,14 +87,15 @@ pub struct FakeVcpu {
 }
 
 impl FakeVcpu {
-    /// The scripted hart behind `shared`, and its script.
-    pub fn new(shared: Arc<HartShared>) -> (Self, Script) {
+    /// The scripted hart behind `shared`, which stores to `ram`, and its script.
+    pub fn new(shared: Arc<HartShared>, ram: Option<Arc<Ram>>) -> (Self, Script) {
         let script = Arc::new(Mutex::new(VecDeque::new()));
         let blocks = Arc::new(AtomicU64::new(0));
         let script_of =
             Script { script: Arc::clone(&script), blocks: Arc::clone(&blocks), shared: Arc::clone(&shared) };
         let hart = Self {
             shared,
+            ram,
             script,
             blocks,
             spinning: false,
@@ -121,6 +125,14 @@ impl Vcpu for FakeVcpu {
             match next {
                 Some(Step::Ecall(request)) => return Exit::Request { request, ecall: true },
                 Some(Step::Store(request)) => return Exit::Request { request, ecall: false },
+                Some(Step::Write(addr, request)) => {
+                    if let Some(ram) = &self.ram {
+                        ram.write(addr, &[0xff]).expect("the script stores to RAM");
+                    }
+                    if let Some(request) = request {
+                        return Exit::Request { request, ecall: false };
+                    }
+                }
                 Some(Step::Spin) => self.spinning = true,
                 Some(Step::Hit(hit)) => return Exit::Debug(hit),
                 Some(Step::Stop) => {
@@ -343,6 +355,8 @@ pub struct FakeMachine {
 impl FakeMachine {
     /// First guest physical address of its memory.
     pub const RAM_BASE: u64 = 0x8000_0000;
+    /// Where its kernel is placed.
+    pub const KERNEL: u64 = 0x8020_0000;
     /// Size of its memory in bytes.
     pub const RAM_SIZE: u64 = 4 << 20;
 
@@ -363,9 +377,10 @@ impl FakeMachine {
         storage: Option<Arc<FakeStorage>>,
     ) -> (Arc<Self>, Vec<Box<dyn Vcpu>>, Vec<Script>) {
         let harts = Harts::new(harts, clock, timers);
+        let ram = Ram::new(Self::RAM_BASE, Self::RAM_SIZE).ok().map(Arc::new);
         let (vcpus, script_ofs) = harts
             .iter()
-            .map(|shared| FakeVcpu::new(Arc::clone(shared)))
+            .map(|shared| FakeVcpu::new(Arc::clone(shared), ram.clone()))
             .map(|(vcpu, script_of)| (Box::new(vcpu) as Box<dyn Vcpu>, script_of))
             .unzip();
         let device = Arc::new(FakeDevice { storage, ..FakeDevice::default() });
@@ -375,7 +390,7 @@ impl FakeMachine {
                 harts,
                 devices,
                 device,
-                ram: Ram::new(Self::RAM_BASE, Self::RAM_SIZE).ok().map(Arc::new),
+                ram,
                 placed: AtomicU64::new(0),
                 misplaces: AtomicBool::new(false),
                 firmware: AtomicBool::new(false),
@@ -437,11 +452,15 @@ impl Machine for FakeMachine {
         if self.misplaces.swap(false, Ordering::SeqCst) {
             return Err(PlaceError { what: "kernel", source: "the test says so".into() });
         }
+        if let Some(ram) = &self.ram {
+            let failed = |error| PlaceError { what: "kernel", source: Box::new(error) };
+            ram.write(Self::KERNEL, b"kernel").map_err(failed)?;
+        }
         self.placed.fetch_add(1, Ordering::SeqCst);
         if self.firmware.load(Ordering::SeqCst) {
             return Ok(BootEntry::Machine { pc: 0x8000_0000, device_tree: 0x8800_0000, info: 0 });
         }
-        Ok(BootEntry::Supervisor { pc: 0x8020_0000, device_tree: 0x8800_0000 })
+        Ok(BootEntry::Supervisor { pc: Self::KERNEL, device_tree: 0x8800_0000 })
     }
 }
 
