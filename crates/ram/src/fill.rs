@@ -48,6 +48,29 @@ impl Ram {
         drop_cached();
     }
 
+    /// Gives up what is absent: it is zero from here on, but for what is still to be saved as it was. For a reset, after which
+    /// no guest asks for what it had, of a machine whose content [cannot be had](Ram::missing).
+    ///
+    /// Every hart is outside and no device is at work.
+    pub fn give_up_absent(&self) {
+        let tracking = &self.memory.tracking;
+        // Waits for fills that are under way.
+        let slot = write(&tracking.source);
+        let mut next = 0;
+        while let Some(chunk) = tracking.absent.next(next) {
+            next = chunk + 1;
+            if !tracking.unsaved.has(chunk) {
+                self.memory.made_present(chunk);
+                tracking.note_written(self.memory.pages_of(chunk));
+            }
+        }
+        tracking.forget_losses();
+        drop(slot);
+        if self.absent() == 0 {
+            self.memory.end_fill();
+        }
+    }
+
     /// How many chunks are absent.
     pub fn absent(&self) -> usize {
         self.memory.tracking.absent_left.load(Ordering::SeqCst)

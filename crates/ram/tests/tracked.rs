@@ -106,6 +106,29 @@ fn lost_memory_fails_the_access_and_is_told_with_its_reason() {
 }
 
 #[test]
+fn what_is_given_up_is_zero_but_for_what_is_still_to_be_saved() {
+    let source =
+        Arc::new(Source::answering(CHUNKS, |chunk, _| if chunk >= 2 { Answer::Fail } else { Answer::Give }));
+    let ram = lazy(&source);
+    ram.write(chunk_at(0), &[1]).unwrap();
+    ram.write(chunk_at(2), &[1]).unwrap_err();
+    let sink = Arc::new(Kept::default());
+    let mut save = ram.begin_save(Portion::All, Arc::clone(&sink) as _, no_harts).unwrap();
+    ram.give_up_absent();
+    assert!(ram.missing().is_none());
+    ram.write(chunk_at(2), &[1]).unwrap_err();
+    while save.save_next().is_ok_and(|more| more) {}
+    drop(save);
+    ram.give_up_absent();
+    let mut bytes = [1; 2];
+    ram.write(chunk_at(2), &[7]).unwrap();
+    ram.read(chunk_at(2), &mut bytes).unwrap();
+    assert_eq!((bytes, ram.absent(), ram.missing().is_none()), ([7, 0], 0, true));
+    ram.read(chunk_at(0), &mut bytes).unwrap();
+    assert_eq!(bytes, [1, content(0)], "what was there stays");
+}
+
+#[test]
 fn a_device_outlasts_interruptions_and_a_hart_is_told_of_them() {
     let source = Arc::new(Source::answering(CHUNKS, |_, before| match before {
         0..3 => Answer::Interrupt,
