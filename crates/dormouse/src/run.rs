@@ -8,9 +8,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::{Builder, By, Engine};
+use migration::jobs::Jobs;
+use migration::snapshot::{LoadOptions, SnapshotError, Snapshots};
 use migration::{Lent, MigrationError};
 use monitor::{Config, EventLog, Monitors, TestClock};
-use runstate::ManagementRequest;
+use runstate::{ManagementRequest, Power};
 use sys::SignalFd;
 use vmcore::Machine;
 
@@ -43,6 +45,17 @@ struct HostError {
     source: std::io::Error,
 }
 
+/// What the program is called in greetings and in what it writes.
+const PROGRAM: &str = concat!("dormouse ", env!("CARGO_PKG_VERSION"));
+
+/// A snapshot cannot be started from.
+#[derive(Debug, thiserror::Error)]
+#[error("-loadvm {name}: {source}")]
+struct LoadError {
+    name: String,
+    source: SnapshotError,
+}
+
 /// Runs the machine of `options` to its end.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     for warning in &options.warnings {
@@ -73,11 +86,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let engine = build(options, clocks, &consoles, &mut channels, &disks)?;
     // Set once: there is one machine.
     let _ = running.set(engine.clone());
+    let snapshots = Snapshots::new(engine.clone(), options.snapshots.as_deref(), PROGRAM, Jobs::default())?;
     let stub = Stub::new(engine.clone(), options);
     let gdbserver = Arc::clone(&stub);
     let monitors = Monitors::new(Config {
         engine: engine.clone(),
-        program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
+        program: PROGRAM.to_owned(),
         name: options.name.clone(),
         uuid: options.uuid.map(uuid_text),
         machines: objects::machines(),
@@ -91,16 +105,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         send_break: Box::new(consoles.send_break()),
         nodes: disks.nodes.clone(),
         disks: disks.all(),
+        snapshots: snapshots.clone(),
         test_clock,
     });
     channels.tell(monitors.announcer());
     stub.connect(monitors.clone());
     let event_log = begin_event_log(options, &engine)?;
     let pidfile = options.pidfile.as_deref().map(PidFile::write).transpose()?;
+    load_snapshot(options, &snapshots)?;
     if !options.start_stopped && options.incoming.is_none() {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
         // only if a signal has ended the machine already.
-        let _ = engine.manage_by(By::Client("command line".into()), ManagementRequest::Cont);
+        let _ = engine.manage_by(command_line(), ManagementRequest::Cont);
+        if options.load.is_some() && matches!(engine.status().power, Power::Asleep(_)) {
+            // As in QEMU: who starts a machine from a snapshot without -S wants it to run.
+            let _ = engine.manage_by(command_line(), ManagementRequest::SystemWakeup);
+        }
     }
     consoles.serve(&monitors)?;
     stub.start(options)?;
@@ -109,6 +129,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         daemon.ready().map_err(|source| HostError { what: "-daemonize", source })?;
     }
     let status = engine.wait();
+    snapshots.end(FAREWELL);
     stub.end(status, FAREWELL);
     monitors.shutdown(FAREWELL);
     if let Some(log) = event_log {
@@ -119,6 +140,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     backends::clean_up();
     // Threads that wait for the terminal's input cannot be joined; they end with the process.
     std::process::exit(status)
+}
+
+/// Who asks for what the command line says.
+fn command_line() -> By {
+    By::Client("command line".into())
+}
+
+/// Before the machine starts, which then goes on from there.
+fn load_snapshot(options: &Options, snapshots: &Snapshots) -> Result<(), LoadError> {
+    let Some(name) = &options.load else { return Ok(()) };
+    let load = LoadOptions { name: name.clone(), ..LoadOptions::default() };
+    snapshots.load(command_line(), &load).map_err(|source| LoadError { name: name.clone(), source })
 }
 
 fn build(

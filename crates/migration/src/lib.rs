@@ -17,6 +17,8 @@
 //! ```
 //! What cannot answer (a file, a pipe, a program) gets the same bytes; there the end mark, flushed, is COMMIT.
 //!
+//! Machines kept in a directory are in [`snapshot`], and the list of what goes on under a manager's id in [`jobs`].
+//!
 //! Invariants:
 //! * the same machine never runs twice: before COMMIT it is this one's, after it only an explicit `cont` lets it run here;
 //! * what fails before COMMIT leaves the source as it was, with whatever was asked of it meanwhile;
@@ -31,10 +33,12 @@ mod capabilities;
 mod channel;
 mod form;
 mod incoming;
+pub mod jobs;
 mod open;
 mod outgoing;
 mod parameters;
 mod rounds;
+pub mod snapshot;
 mod statistics;
 
 pub use address::{Address, AddressError};

@@ -9,6 +9,7 @@ use block::{Disk, Node};
 use clock::{ShiftedClock, TimerQueue};
 use engine::{Engine, JobControl};
 use migration::Migrations;
+use migration::snapshot::Snapshots;
 use qmp::CommandSet;
 use qmp::types::{VersionInfo, VersionTriple};
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub nodes: Vec<Arc<Node>>,
     /// The disks of the machine's devices.
     pub disks: Vec<Arc<Disk>>,
+    /// The machine's snapshots.
+    pub snapshots: Snapshots,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
 }

@@ -9,7 +9,7 @@ use engine::{Notes, Record};
 use qmp::schema::{ArgDef, EventDef, ObjectDef, Qapi, QapiEnum, Rate, Type};
 use qmp::{Event, Timestamp, qapi_enum, qapi_struct};
 
-use crate::commands::{DumpQueryResult, MigrationStatus, WatchdogAction};
+use crate::commands::{DumpQueryResult, JobStatus, MigrationStatus, WatchdogAction};
 use crate::lifecycle::XLifecycleRecord;
 
 qapi_enum! {
@@ -163,6 +163,16 @@ qapi_struct! {
     }
 }
 
+qapi_struct! {
+    /// The data of JOB_STATUS_CHANGE.
+    JobStatusInfo {
+        /// The job's id.
+        id: String = "id",
+        /// Where it stands now.
+        status: JobStatus = "status",
+    }
+}
+
 /// The members of an event's data, taken from its Rust type.
 pub(crate) const fn members(ty: Type) -> &'static [ArgDef] {
     match ty {
@@ -220,6 +230,8 @@ events! {
     BLOCK_IO_ERROR (BlockIoErrorInfo) Rate::Free;
     /// The guest has opened or closed a port of a virtio console.
     VSERPORT_CHANGE (VserportInfo) Rate::OneASecondEach("id");
+    /// A job stands differently.
+    JOB_STATUS_CHANGE (JobStatusInfo) Rate::Free;
     /// A record of the machine's life, before the event that goes with it. Only on connections that have asked for it
     /// (`x-lifecycle-events`).
     X_LIFECYCLE (XLifecycleRecord) Rate::Free;
@@ -306,6 +318,11 @@ fn of_machine(event: &runstate::Event, notes: &Notes) -> Option<Event> {
 /// VSERPORT_CHANGE.
 pub(crate) fn port_changed(id: &str, open: bool) -> Event {
     Event::with(&VSERPORT_CHANGE, &VserportInfo { id: id.to_owned(), open })
+}
+
+/// JOB_STATUS_CHANGE.
+pub(crate) fn job_changed(id: &str, status: JobStatus) -> Event {
+    Event::with(&JOB_STATUS_CHANGE, &JobStatusInfo { id: id.to_owned(), status })
 }
 
 impl ShutdownInfo {

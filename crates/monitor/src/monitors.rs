@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use backends::Backend;
 use backends::stream::{Connection, StreamSource};
 use migration::Migrations;
-use qmp::CommandSet;
+use qmp::{CommandSet, Event};
 
 use crate::access::{AllowList, MonitorOptions};
 use crate::client::Client;
@@ -44,9 +44,14 @@ impl Announcer {
     /// The guest has opened or closed the port that is called `id`. Never blocks.
     pub fn port_changed(&self, id: &str, open: bool) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let event = events::port_changed(id, open);
+        shared.announce(&events::port_changed(id, open));
+    }
+}
+
+impl Shared {
+    fn announce(&self, event: &Event) {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        for client in &shared.lock().clients {
+        for client in &self.lock().clients {
             client.announce(event.clone(), events::stamp_of(at));
         }
     }
@@ -102,7 +107,14 @@ impl Monitors {
     pub fn new(config: Config) -> Self {
         let context = Context::new(config);
         let next = AtomicUsize::new(0);
-        Self { shared: Arc::new(Shared { context, next, live: Mutex::default(), ended: Condvar::new() }) }
+        let shared = Arc::new(Shared { context, next, live: Mutex::default(), ended: Condvar::new() });
+        let told = Arc::downgrade(&shared);
+        shared.context.config.snapshots.jobs().follow(Box::new(move |id, status| {
+            if let Some(shared) = told.upgrade() {
+                shared.announce(&events::job_changed(id, status.into()));
+            }
+        }));
+        Self { shared }
     }
 
     /// The machine's migrations, which all its monitors steer.

@@ -68,6 +68,8 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         nodes: builder.disks.into_nodes(),
         virtio,
         event_log: builder.event_log,
+        snapshots: builder.snapshots,
+        load: builder.load,
         test_clock: builder.test_clock,
         hart_nice: builder.hart_nice,
         logging: builder.logging,

@@ -67,6 +67,10 @@ pub struct Options {
     pub virtio: Vec<VirtioOption>,
     /// Where records of the machine's life go (`-x-event-log`).
     pub event_log: Option<PathBuf>,
+    /// Where snapshots are kept (`-x-snapshots`).
+    pub snapshots: Option<PathBuf>,
+    /// The snapshot to start from (`-loadvm`).
+    pub load: Option<String>,
     /// Let a test move the host's clocks (`-x-test-clock`).
     pub test_clock: bool,
     /// The nice value of hart threads (`-x-hart-nice`), 0 to 19.
@@ -377,6 +381,8 @@ pub(super) struct Builder {
     pub(super) disks: DiskBuilder,
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) event_log: Option<PathBuf>,
+    pub(super) snapshots: Option<PathBuf>,
+    pub(super) load: Option<String>,
     pub(super) test_clock: bool,
     pub(super) hart_nice: Option<i32>,
     pub(super) logging: Logging,

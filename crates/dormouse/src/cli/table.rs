@@ -78,6 +78,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     // Its life.
     flag("S", "wait for 'cont' before the guest runs", |b, _| { b.start_stopped = true; Ok(()) }),
     value("incoming", "defer|unix:PATH|tcp:HOST:PORT|fd:N|exec:COMMAND|file:PATH", "wait for a migration", session::incoming),
+    value("loadvm", "NAME", "start from a snapshot of the directory of -x-snapshots", |b, v| { b.load = Some(v.into()); Ok(()) }),
     flag("no-reboot", "a reboot shuts down", |b, _| { b.actions.reboot = Some(RebootAction::Shutdown); Ok(()) }),
     flag("no-shutdown", "stay when the guest has shut down", |b, _| { b.actions.shutdown = Some(ShutdownAction::Pause); Ok(()) }),
     value("gdb", "WHERE", "a gdb stub: tcp::PORT, unix:PATH,server=on, stdio, chardev:ID, none", session::gdb),
@@ -117,9 +118,9 @@ pub(super) static OPTIONS: &[OptionDef] = &[
         apply: |b, v| { b.test_clock = v == "on"; Ok(()) },
     },
     value("x-event-log", "FILE", "write each record of the machine's life to a file, for 'dormouse timeline'", |b, v| { b.event_log = Some(v.into()); Ok(()) }),
+    value("x-snapshots", "DIR", "the directory that snapshots are saved in and loaded from", |b, v| { b.snapshots = Some(v.into()); Ok(()) }),
     value("x-hart-nice", "N", "give the harts' threads less weight (0 to 19): quicker answers, slower guest beside other load", session::hart_nice),
     // Later.
-    later("loadvm", Some("NAME"), "start from a snapshot"),
     later("hda", Some("FILE"), "a disk"),
     later("cdrom", Some("FILE"), "a disk"),
     later("snapshot", None, "write to temporary files"),

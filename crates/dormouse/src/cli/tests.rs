@@ -337,8 +337,15 @@ fn ports_of_consoles() {
 }
 
 #[test]
+fn snapshots_have_a_directory_and_one_may_be_started_from() {
+    let options = run("-x-snapshots dir -loadvm before -loadvm now");
+    assert_eq!((options.snapshots, options.load.as_deref()), (Some("dir".into()), Some("now")));
+    assert_eq!((run("").snapshots, run("").load), (None, None));
+}
+
+#[test]
 fn what_comes_later_says_so() {
-    for line in ["-loadvm a", "-netdev user,id=n"] {
+    for line in ["-hda a", "-netdev user,id=n"] {
         assert_eq!(error(line), format!("{line}: not supported by this program yet"));
     }
     assert_eq!(error("-display gtk"), "-display gtk: 'gtk' is not supported by this program yet");

@@ -67,14 +67,6 @@ qapi_struct! {
     }
 }
 
-qapi_struct! {
-    /// Something under way in the background.
-    JobInfo {
-        /// Its name.
-        id: String = "id",
-    }
-}
-
 qapi_enum! {
     /// A model of TPM device.
     TpmModel {}
@@ -113,9 +105,5 @@ pub(super) static COMMANDS: &[Command] = &[
     command! {
         /// The back ends of TPM devices; there are none.
         "query-tpm-types" [] -> Vec<TpmType> = |_: &Env<'_>, _: &Args| Ok(Vec::new())
-    },
-    command! {
-        /// What is under way in the background.
-        "query-jobs" [] -> Vec<JobInfo> = |_: &Env<'_>, _: &Args| Ok(Vec::new())
     },
 ];

@@ -27,12 +27,14 @@ mod gdb;
 mod human;
 mod identity;
 mod introspection;
+mod jobs;
 mod lifecycle;
 mod machine;
 mod memory;
 mod metrics;
 mod migration;
 mod objects;
+mod snapshots;
 mod test_clock;
 mod wakes;
 mod yank;
@@ -43,6 +45,7 @@ pub(crate) use control::RunState;
 pub use cpu_models::CpuModel;
 pub(crate) use dump::DumpQueryResult;
 pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
+pub(crate) use jobs::JobStatus;
 pub use machine::MachineInfo;
 pub(crate) use migration::MigrationStatus;
 pub use objects::{Object, ObjectType, Objects};
@@ -78,6 +81,8 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("Dumps", dump::COMMANDS),
     ("Character devices", chardev::COMMANDS),
     ("Migration", migration::COMMANDS),
+    ("Snapshots", snapshots::COMMANDS),
+    ("Jobs", jobs::COMMANDS),
     ("Descriptors", fds::COMMANDS),
     ("Connections that hang", yank::COMMANDS),
     ("Disks", block::COMMANDS),

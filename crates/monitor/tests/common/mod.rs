@@ -15,6 +15,8 @@ use backends::stream::StreamSource;
 use backends::{CharKind, CharSpec, FdSets, SocketAddress, SocketSpec};
 use clock::{GuestClock, ShiftedClock, TimerQueue};
 use engine::{Builder, Engine, EngineConfig, Port};
+use migration::jobs::Jobs;
+use migration::snapshot::Snapshots;
 use monitor::{
     ChardevInfo, Config, CpuModel, MonitorOptions, Monitors, Object, ObjectType, Objects, TestClock,
 };
@@ -92,6 +94,11 @@ impl World {
         let chardev = ChardevInfo { label: "serial0".into(), filename: "null".into(), frontend_open: true };
         let chardevs = Arc::new(Mutex::new(vec![chardev]));
         let listed = Arc::clone(&chardevs);
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("snapshots");
+        std::fs::create_dir(&kept).unwrap();
+        let snapshots =
+            Snapshots::new(engine.clone(), Some(&kept), "dormouse 0.1.0", Jobs::default()).unwrap();
         let monitors = Monitors::new(Config {
             engine: engine.clone(),
             program: "dormouse 0.1.0".into(),
@@ -114,9 +121,10 @@ impl World {
             send_break: Box::new(|id| id == "serial0"),
             nodes: Vec::new(),
             disks: Vec::new(),
+            snapshots,
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
         });
-        Self { engine, port, scripts, timers, monitors, folder: tempfile::tempdir().unwrap(), chardevs }
+        Self { engine, port, scripts, timers, monitors, folder, chardevs }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -1,0 +1,96 @@
+//! A snapshot loaded: judged, swapped in, and its memory read behind the machine.
+
+use std::sync::Arc;
+use std::thread;
+
+use engine::{By, JobControl, JobWork, ManageError, Staged};
+use ram::{OpenError, Portion, Ram};
+use runstate::{ManagementRequest, MigrationRequest};
+
+use super::directory::Name;
+use super::{LoadOptions, SnapshotError, Snapshots, restore};
+use crate::jobs::Work;
+
+impl Snapshots {
+    /// Loads. `takes_long` is called if all of memory is to be read before the machine goes on.
+    pub(super) fn load_with(
+        &self,
+        by: By,
+        options: &LoadOptions,
+        work: &Arc<Work>,
+        takes_long: &dyn Fn(),
+    ) -> Result<(), SnapshotError> {
+        let shared = &self.shared;
+        let directory = shared.directory()?;
+        let found = Name::new(&options.name).ok();
+        let name = found.ok_or_else(|| SnapshotError::NotFound(options.name.clone()))?;
+        let busy = shared.claim("loaded", work)?;
+        let engine = &shared.engine;
+        let ram = engine.ram();
+        let size = ram.as_ref().map_or(0, |ram| ram.size());
+        let opened = restore::open(directory, &name, size, options.prefault, work, takes_long)?;
+        let misfit = |error| SnapshotError::misfit(&name, error);
+        engine.check_state(&opened.state).map_err(misfit)?;
+        engine.check_lifecycle(&opened.saved).map_err(misfit)?;
+        if !opened.lazy {
+            let name = name.as_str();
+            tracing::info!(name, "the whole snapshot has been read before the machine goes on");
+        }
+        self.swap_in(by, options, opened, work)?;
+        // What was written since an incremental snapshot is gone.
+        shared.state().tracked = None;
+        drop(busy);
+        if let Some(ram) = ram {
+            self.fill_behind(ram);
+        }
+        Ok(())
+    }
+
+    /// Holds the machine, and lets it go on with what was opened and has been judged.
+    fn swap_in(
+        &self,
+        by: By,
+        options: &LoadOptions,
+        opened: restore::Opened,
+        work: &Arc<Work>,
+    ) -> Result<(), SnapshotError> {
+        let restore::Opened { state, saved, source, .. } = opened;
+        let (engine, cancelled) = (self.shared.engine.clone(), Arc::clone(work));
+        let run = move |control: &JobControl| {
+            if control.is_cancelled() || cancelled.is_cancelled() {
+                control.fail(&SnapshotError::Cancelled.to_string());
+                return MigrationRequest::LoadFailed;
+            }
+            // Whoever adopts has every hart drop what it has cached.
+            let replace = move |ram: &Ram| ram.replace(Portion::All, source, || {});
+            engine.stage(Staged { state, memory: Some(Box::new(replace)) });
+            MigrationRequest::LoadDone { saved }
+        };
+        let request = ManagementRequest::LoadStart { keep_asleep: options.keep_asleep };
+        let job = self.shared.engine.begin(by, request, JobWork::new(run, MigrationRequest::LoadFailed))?;
+        let control = job.control().clone();
+        if !job.wait() {
+            return Err(ManageError::Ended.into());
+        }
+        control.report().error.map_or(Ok(()), |error| Err(SnapshotError::Refused(error)))
+    }
+
+    /// Reads what the guest has not needed yet, on a thread behind it. Without one it is read when it is needed.
+    fn fill_behind(&self, ram: Arc<Ram>) {
+        let this = self.clone();
+        let fill = move || {
+            let mut next = 0;
+            while !this.shared.state().over {
+                match ram.fill_next(next) {
+                    Ok(Some(chunk)) => next = chunk + 1,
+                    Ok(None) if next == 0 => return,
+                    // From the beginning: what others were at has been filled since, or never will be.
+                    Ok(None) => next = 0,
+                    Err(OpenError::Interrupted) => {}
+                    Err(error) => return tracing::error!(%error, "the rest of a snapshot cannot be read"),
+                }
+            }
+        };
+        let _ = thread::Builder::new().name("restore".to_owned()).spawn(fill);
+    }
+}

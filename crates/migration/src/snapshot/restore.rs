@@ -1,0 +1,281 @@
+//! A snapshot's file read back: judged as far as it can be without its memory, and its memory as a source of chunks.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::{GuestState, StateError};
+use ram::{CHUNK_SIZE, ChunkSource, FillError};
+use runstate::SavedLifecycle;
+use stream::{
+    CHUNK_PAGES, ChunkError, Content, Header, Item, Layout, Limits, MappedFile, PAGE_SIZE, ReadError, Reader,
+    Summary,
+};
+
+use vmcore::OtherBoard;
+
+use super::SnapshotError;
+use super::directory::{Directory, Name};
+use crate::form::Arrived;
+use crate::jobs::Work;
+
+/// A snapshot that can be loaded, as far as its file can tell.
+pub(super) struct Opened {
+    pub(super) state: GuestState,
+    pub(super) saved: SavedLifecycle,
+    pub(super) source: Arc<dyn ChunkSource>,
+    /// Whether the source reads the file when the guest needs it.
+    pub(super) lazy: bool,
+}
+
+/// What is in the file of a snapshot, for lists.
+pub(super) struct Card {
+    pub(super) header: Header,
+    pub(super) summary: Option<Summary>,
+    pub(super) packed: bool,
+}
+
+/// Opens a snapshot for a machine with `memory` bytes. `whole`: all of its memory is read now. `takes_long` is called before
+/// that, or before a snapshot is unpacked.
+pub(super) fn open(
+    directory: &Directory,
+    name: &Name,
+    memory: u64,
+    whole: bool,
+    work: &Work,
+    takes_long: &dyn Fn(),
+) -> Result<Opened, SnapshotError> {
+    let file = directory.find(name)?.ok_or_else(|| SnapshotError::NotFound(name.as_str().to_owned()))?;
+    let broken = |error| SnapshotError::broken(name, error);
+    match layout(&file).map_err(broken)? {
+        Layout::Mapped => {
+            let mapped = MappedFile::open(file, &Limits::default()).map_err(broken)?;
+            check_memory(name, mapped.header(), memory)?;
+            let mapped = chain(directory, mapped, name)?;
+            let (state, saved) = guest_in(mapped.sections().to_vec()).map_err(|error| bad(name, error))?;
+            let source: Arc<dyn ChunkSource> = if whole {
+                takes_long();
+                Arc::new(read_all(&mapped, work).map_err(|error| match error {
+                    ReadAll::Cancelled => SnapshotError::Cancelled,
+                    ReadAll::Chunk(error) => SnapshotError::Memory { name: name.as_str().to_owned(), error },
+                })?)
+            } else {
+                Arc::new(Lazy(mapped))
+            };
+            Ok(Opened { state, saved, source, lazy: !whole })
+        }
+        Layout::Streamed => {
+            takes_long();
+            unpack(file, name, memory, work)
+        }
+    }
+}
+
+/// Before anything is made that is as large as the saved memory.
+fn check_memory(name: &Name, header: &Header, here: u64) -> Result<(), SnapshotError> {
+    match header.memory {
+        saved if saved == here => Ok(()),
+        saved => Err(SnapshotError::misfit(name, OtherBoard::RamSize { saved, here }.into())),
+    }
+}
+
+/// The layout of a file, which is then at its beginning again.
+fn layout(mut file: &File) -> Result<Layout, ReadError> {
+    let mut preamble = [0; 16];
+    let mut begin = file.take(preamble.len() as u64);
+    let mut got = 0;
+    while let count @ 1.. = begin.read(&mut preamble[got..]).map_err(ReadError::Io)? {
+        got += count;
+    }
+    file.rewind().map_err(ReadError::Io)?;
+    // Whatever it is otherwise, the reader says what is wrong with it.
+    Ok(if preamble[12] == 1 { Layout::Mapped } else { Layout::Streamed })
+}
+
+/// Gives an incremental file its parents, out of the same directory.
+fn chain(directory: &Directory, first: MappedFile, name: &Name) -> Result<Arc<MappedFile>, SnapshotError> {
+    /// More are refused anyway, when they are put together.
+    const MOST: usize = 66;
+    let mut files = vec![(name.clone(), first)];
+    while let Some(parent) = files.last().and_then(|(_, file)| file.header().parent.clone())
+        && files.len() < MOST
+    {
+        let child = || files[files.len() - 1].0.as_str().to_owned();
+        let missing = || SnapshotError::NoParent { name: child(), parent: parent.name.clone() };
+        let parent_name = Name::new(&parent.name).map_err(|_| missing())?;
+        let file = directory.find(&parent_name)?.ok_or_else(missing)?;
+        let file = MappedFile::open(file, &Limits::default())
+            .map_err(|error| SnapshotError::broken(&parent_name, error))?;
+        if file.header().id != parent.id {
+            return Err(SnapshotError::OtherParent { name: child(), parent: parent.name.clone() });
+        }
+        files.push((parent_name, file));
+    }
+    let mut whole: Option<Arc<MappedFile>> = None;
+    while let Some((name, file)) = files.pop() {
+        let file = match whole.take() {
+            Some(parent) => file.with_parent(parent).map_err(|error| bad(&name, error))?,
+            None => file,
+        };
+        whole = Some(Arc::new(file));
+    }
+    whole.ok_or_else(|| SnapshotError::NotFound(name.as_str().to_owned()))
+}
+
+fn bad(name: &Name, error: impl std::error::Error + Send + Sync + 'static) -> SnapshotError {
+    SnapshotError::Content { name: name.as_str().to_owned(), error: Box::new(error) }
+}
+
+/// The guest part and its life.
+fn guest_in(sections: Vec<stream::Section>) -> Result<(GuestState, SavedLifecycle), StateError> {
+    let mut arrived = Arrived::default();
+    sections.into_iter().try_for_each(|section| arrived.add(section))?;
+    Ok((arrived.take_state(), arrived.life()?))
+}
+
+/// Reads memory when it is needed. A read, not a mapping: a file that is cut short is an error, not a signal.
+struct Lazy(Arc<MappedFile>);
+
+impl ChunkSource for Lazy {
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
+        self.0.read_chunk(chunk as u64, into).map(drop).map_err(|error| FillError::Failed(Box::new(error)))
+    }
+}
+
+/// Memory that has been read already; each chunk is given away once. None: zero.
+struct Whole(Vec<Mutex<Option<Box<[u8]>>>>);
+
+impl Whole {
+    fn new(memory: u64) -> Self {
+        let mut chunks = Vec::new();
+        chunks.resize_with(memory.div_ceil(CHUNK_SIZE as u64) as usize, Mutex::default);
+        Self(chunks)
+    }
+
+    fn put(&mut self, page: u64, bytes: &[u8], memory: u64) {
+        let chunk = page / CHUNK_PAGES;
+        let length = (memory - chunk * CHUNK_SIZE as u64).min(CHUNK_SIZE as u64) as usize;
+        let at = (page % CHUNK_PAGES * PAGE_SIZE) as usize;
+        let slot = self.0[chunk as usize].get_mut().unwrap_or_else(PoisonError::into_inner);
+        if at == 0 && bytes.len() == length {
+            *slot = Some(bytes.into());
+        } else {
+            let whole = slot.get_or_insert_with(|| vec![0; length].into());
+            whole[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    fn clear(&mut self, page: u64, pages: u64) {
+        let mut page = page;
+        let end = page + pages;
+        while page < end {
+            let stop = ((page / CHUNK_PAGES + 1) * CHUNK_PAGES).min(end);
+            let slot =
+                self.0[(page / CHUNK_PAGES) as usize].get_mut().unwrap_or_else(PoisonError::into_inner);
+            if stop - page == CHUNK_PAGES {
+                *slot = None;
+            } else if let Some(bytes) = slot {
+                let at = |page: u64| ((page % CHUNK_PAGES * PAGE_SIZE) as usize).min(bytes.len());
+                let from = at(page);
+                let to = (from + ((stop - page) * PAGE_SIZE) as usize).min(bytes.len());
+                bytes[from..to].fill(0);
+            }
+            page = stop;
+        }
+    }
+}
+
+impl ChunkSource for Whole {
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
+        let bytes =
+            self.0.get(chunk).and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(bytes) = bytes.filter(|bytes| bytes.len() == into.len()) {
+            into.copy_from_slice(&bytes);
+        }
+        Ok(())
+    }
+}
+
+enum ReadAll {
+    Cancelled,
+    Chunk(ChunkError),
+}
+
+fn read_all(file: &MappedFile, work: &Work) -> Result<Whole, ReadAll> {
+    let memory = file.header().memory;
+    work.set_total(memory);
+    let mut whole = Whole::new(memory);
+    let mut buffer = vec![0; CHUNK_SIZE];
+    for chunk in 0..file.chunks() {
+        if work.is_cancelled() {
+            return Err(ReadAll::Cancelled);
+        }
+        let into = &mut buffer[..file.chunk_length(chunk).unwrap_or(CHUNK_SIZE)];
+        if file.read_chunk(chunk, into).map_err(ReadAll::Chunk)? != stream::Form::Zero {
+            whole.put(chunk * CHUNK_PAGES, into, memory);
+        }
+        work.advance(into.len() as u64);
+    }
+    Ok(whole)
+}
+
+/// Reads a packed snapshot to its end: every checksum has been compared then.
+fn unpack(file: File, name: &Name, memory: u64, work: &Work) -> Result<Opened, SnapshotError> {
+    let broken = |error| SnapshotError::broken(name, error);
+    let mut reader = Reader::new(file, &Limits::default()).map_err(broken)?;
+    check_memory(name, reader.header(), memory)?;
+    let parent = reader.header().parent.clone();
+    if reader.header().two_way || parent.is_some() {
+        return Err(SnapshotError::NotWhole(name.as_str().to_owned()));
+    }
+    work.set_total(memory);
+    let mut whole = Whole::new(memory);
+    let mut sections = Vec::new();
+    loop {
+        if work.is_cancelled() {
+            return Err(SnapshotError::Cancelled);
+        }
+        match reader.read().map_err(broken)? {
+            Item::Section(section) => sections.push(section),
+            Item::Memory(piece) => {
+                match piece.content {
+                    Content::Bytes(bytes) => whole.put(piece.page, bytes, memory),
+                    Content::Zero => whole.clear(piece.page, piece.pages),
+                    Content::Parent => return Err(SnapshotError::NotWhole(name.as_str().to_owned())),
+                }
+                work.advance(piece.pages * PAGE_SIZE);
+            }
+            Item::Summary(_) => {}
+            Item::Control(_) => return Err(SnapshotError::NotWhole(name.as_str().to_owned())),
+            Item::End => break,
+        }
+    }
+    reader.finish().map_err(broken)?;
+    let (state, saved) = guest_in(sections).map_err(|error| bad(name, error))?;
+    Ok(Opened { state, saved, source: Arc::new(whole), lazy: false })
+}
+
+/// Reads what lists show of a file.
+pub(super) fn card(file: File) -> Result<Card, ReadError> {
+    let limits = Limits::default();
+    if layout(&file)? == Layout::Mapped {
+        let mapped = MappedFile::open(file, &limits)?;
+        let (header, summary) = (mapped.header().clone(), mapped.summary().cloned());
+        return Ok(Card { header, summary, packed: false });
+    }
+    let mut reader = Reader::new(file, &limits)?;
+    let header = reader.header().clone();
+    let packed = header.compression != stream::Compression::None;
+    // It is the first thing in what this program writes; else there is none to be shown.
+    let summary = match reader.read()? {
+        Item::Summary(summary) => Some(summary),
+        _ => None,
+    };
+    Ok(Card { header, summary, packed })
+}
+
+/// How many bytes a file takes on the disk.
+pub(super) fn size_on_disk(file: &File) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(file.metadata()?.blocks().saturating_mul(512))
+}
