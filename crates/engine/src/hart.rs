@@ -180,7 +180,7 @@ enum Next {
 }
 
 /// Flags that keep a hart from going in. An interrupt or a fence it serves itself, at its first block boundary.
-const BLOCKING: u32 = flag::PARK | flag::CONTROL | flag::EXIT;
+const BLOCKING: u32 = flag::PARK | flag::CONTROL | flag::EXIT | flag::REST;
 
 impl HartThread {
     /// The thread's body: returns when the machine ends.
@@ -194,6 +194,10 @@ impl HartThread {
             }
             if flags & flag::PARK != 0 {
                 gate.wait_cleared(flag::PARK, flag::EXIT);
+                continue;
+            }
+            if flags & flag::REST != 0 {
+                gate.wait_cleared(flag::REST, flag::EXIT);
                 continue;
             }
             gate.take(flag::CONTROL);

@@ -37,6 +37,7 @@ mod queue;
 mod record;
 mod state;
 mod status;
+mod throttle;
 mod timer;
 mod wakes;
 mod work;
@@ -63,6 +64,7 @@ pub use queue::Port;
 pub use record::{By, Cause, Failure, Notes, Origin, Record, Situation, Stamp};
 pub use state::{GuestState, Refill, SavedClock, Staged, StateError};
 pub use status::{Gap, Held, Last, Spent, Status, power_name};
+pub use throttle::Throttle;
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
 
 use hart::{Counted, Hart, HartThread};

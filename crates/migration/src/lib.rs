@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod brake;
 mod capabilities;
 mod channel;
 mod form;

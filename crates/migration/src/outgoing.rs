@@ -11,10 +11,11 @@ use ram::{Ram, RamError};
 use runstate::{Hold, Job, MigrationRequest, MigrationStatus, Owner, Refusal};
 use stream::{Control, FileId, Header, Item, ReadError, Summary, WriteError};
 
+use crate::brake::Brake;
 use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter, Patience, Reader};
 use crate::open::{OpenError, Opened, Target, reason};
-use crate::parameters::{Compression, Number};
+use crate::parameters::{Compression, Number, Parameters};
 use crate::rounds::{Pace, Rounds};
 use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway, form};
@@ -194,9 +195,11 @@ impl Outgoing<'_> {
         let most = || shared.settings().parameters.number(Number::MaxBandwidth);
         let cutter = self.cutter.clone();
         let pace = Pace { most: &most, cutter: &cutter };
+        let mut brake = Brake::default();
         let mut begin = Instant::now();
         rounds.all(&pace)?;
         let mut pass = 1;
+        let mut before = 0;
         loop {
             let pages = rounds.look(&log, drop_writes, begin.elapsed());
             let left = rounds
@@ -205,6 +208,13 @@ impl Outgoing<'_> {
                 log.put_back(&pages);
                 break;
             }
+            let all = rounds.out().totals().bytes;
+            if self.has(Capability::AutoConverge) {
+                let percent =
+                    brake.look(&self.parameters(), pages.len() as u64 * ram::PAGE_SIZE, all - before);
+                self.slow_down(&mut brake, percent)?;
+            }
+            before = all;
             pass += 1;
             self.begin_pass(pass)?;
             begin = Instant::now();
@@ -212,6 +222,7 @@ impl Outgoing<'_> {
         }
         self.progress.precopy_bytes.set(rounds.out().totals().bytes);
         self.stop()?;
+        drop(brake);
         self.control.ask(MigrationRequest::Seal)?;
         self.control.ask(MigrationRequest::Announce(MigrationStatus::Device))?;
         self.begin_pass(pass + 1)?;
@@ -230,6 +241,24 @@ impl Outgoing<'_> {
             }
             None => rounds.out().flush()?,
         }
+        Ok(())
+    }
+
+    fn parameters(&self) -> Parameters {
+        self.shared.settings().parameters.clone()
+    }
+
+    /// The guest runs for less of the time from now on.
+    fn slow_down(&self, brake: &mut Brake, percent: u64) -> Result<(), OutgoingError> {
+        if percent == 0 {
+            return Ok(());
+        }
+        let throttle = match &brake.throttle {
+            Some(throttle) => throttle,
+            None => brake.throttle.insert(self.engine().throttle()?),
+        };
+        throttle.set(percent as u32);
+        self.progress.throttle.set(percent);
         Ok(())
     }
 
@@ -281,6 +310,7 @@ impl Outgoing<'_> {
         progress.restarted(Instant::now());
         progress.downtime_bytes.set(progress.transferred.get().saturating_sub(progress.precopy_bytes.get()));
         progress.remaining.set(0);
+        progress.throttle.set(0);
         Ok(())
     }
 

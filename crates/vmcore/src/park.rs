@@ -33,6 +33,8 @@ pub mod flag {
     pub const CONTROL: u32 = 1 << 3;
     /// The thread is to end.
     pub const EXIT: u32 = 1 << 4;
+    /// Stay outside for a while, until the flag is taken away: the guest is slowed down.
+    pub const REST: u32 = 1 << 5;
 
     /// Somebody sleeps on the word.
     pub(super) const WAITING: u32 = 1 << 31;
