@@ -139,6 +139,36 @@ class Ways(Moves):
 
                         await self.churned(here, there, move)
 
+    async def test_a_mapped_file_is_read_as_the_guest_needs_it(self):
+        with tempfile.TemporaryDirectory(prefix="dormouse-move-") as folder:
+            async with self.pair() as (here, there, _):
+
+                async def move():
+                    await here.capability("mapped-ram")
+                    await here.qmp("migrate", uri=f"file:{folder}/f")
+                    self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+                    await there.qmp("migrate-incoming", uri=f"file:{folder}/f")
+                    self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
+
+                await self.churned(here, there, move)
+
+    async def test_a_guest_that_writes_too_fast_is_slowed_down_if_that_is_wanted(self):
+        async with self.pair() as (here, there, place):
+            here.console.type("fill 16\nchurn 8 1\n")
+            await here.console.expect("churning")
+            await here.capability("auto-converge")
+            # As long as anything at all is left it goes on.
+            await here.qmp("migrate-set-parameters", downtime_limit=0)
+            await there.qmp("migrate-incoming", uri=place)
+            await here.qmp("migrate", uri=place)
+            while (await here.qmp("query-migrate")).get("cpu-throttle-percentage", 0) < 30:
+                pass
+            self.assertEqual(await here.status(), "running")
+            await here.qmp("migrate-set-parameters", downtime_limit=2000)
+            self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+            there.console.type("\ncheck\n")
+            await there.console.expect(r"churned \d+ pages, 0 wrong, clocks went back 0 times")
+
     async def test_a_place_on_the_command_line(self):
         with tempfile.TemporaryDirectory(prefix="dormouse-move-") as folder:
             place = f"unix:{folder}/m"

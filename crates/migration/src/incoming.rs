@@ -1,13 +1,15 @@
 //! A machine arrives: memory as it comes, then the rest, judged as a whole before it replaces what is here.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use engine::{Engine, JobControl, JobWork, ManageError, Staged, StateError, Status};
-use ram::{CHUNK_SIZE, PAGE_SIZE, PAGES_PER_CHUNK, Ram, RamError};
+use ram::{CHUNK_SIZE, ChunkSource, FillError, PAGE_SIZE, PAGES_PER_CHUNK, Portion, Ram, RamError};
 use runstate::{IncomingStage, Job, MigrationRequest, MigrationStatus, Refusal, SavedLifecycle};
-use stream::{Content, Control, Header, Item, Piece, ReadError, WriteError};
+use stream::{Content, Control, Header, Item, MappedFile, Piece, ReadError, WriteError};
 
 use crate::channel::{Channel, Cutter, Reader, Writer};
 use crate::form::{self, Arrived};
@@ -90,7 +92,14 @@ impl Incoming<'_> {
         self.control.ask(MigrationRequest::Announce(MigrationStatus::Active))?;
         let (mut channel, is_file) = match opened {
             Opened::Channel(channel) => (channel, false),
-            Opened::File { file, offset } => (Channel::from_file(file, offset, self.cutter)?, true),
+            Opened::File { file, offset } => {
+                if offset == 0
+                    && let Some(mapped) = mapped(&file)?
+                {
+                    return self.take_mapped(ram, mapped);
+                }
+                (Channel::from_file(file, offset, self.cutter)?, true)
+            }
         };
         self.progress.set_up(Instant::now());
         let reader = stream::Reader::new(channel.take_reader()?, &form::limits(stream::MAX_MEMORY))?;
@@ -112,6 +121,64 @@ impl Incoming<'_> {
             arrival.reader.finish()?;
         }
         Ok(saved)
+    }
+}
+
+/// The file, if each chunk has its place in it.
+fn mapped(file: &File) -> Result<Option<MappedFile>, IncomingError> {
+    match MappedFile::open(file.try_clone()?, &form::limits(stream::MAX_MEMORY)) {
+        Ok(mapped) => Ok(Some(mapped)),
+        Err(ReadError::WrongLayout { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file that memory comes from as it is touched.
+struct FileSource(MappedFile);
+
+impl ChunkSource for FileSource {
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
+        let read = self.0.read_chunk(chunk as u64, into);
+        read.map(drop).map_err(|error| FillError::Failed(error.into()))
+    }
+}
+
+/// Reads what the guest has not needed yet.
+fn fill_behind(ram: Arc<Ram>) {
+    let fill = move || {
+        let mut next = 0;
+        while let Ok(Some(chunk)) = ram.fill_next(next) {
+            next = chunk + 1;
+        }
+    };
+    // Without a thread it is read when it is needed; an error is found then, too, and told.
+    let _ = thread::Builder::new().name("restore".to_owned()).spawn(fill);
+}
+
+impl Incoming<'_> {
+    /// All but memory is judged; that comes as it is touched, and from a thread behind the guest.
+    fn take_mapped(&self, ram: Arc<Ram>, file: MappedFile) -> Result<SavedLifecycle, IncomingError> {
+        let header = file.header();
+        if header.parent.is_some() {
+            return Err(IncomingError::Parent);
+        }
+        let (saved, here) = (header.memory, ram.size());
+        if saved != here {
+            return Err(IncomingError::OtherMemory { saved, here });
+        }
+        self.progress.total.set(here);
+        let mut arrived = Arrived::default();
+        file.sections().iter().try_for_each(|section| arrived.add(section.clone()))?;
+        let state = arrived.take_state();
+        self.engine.check_state(&state)?;
+        let life = arrived.life()?;
+        self.engine.check_lifecycle(&life)?;
+        let replace = move |memory: &Ram| {
+            memory.replace(Portion::All, Arc::new(FileSource(file)), || {});
+            fill_behind(ram);
+        };
+        self.engine.stage(Staged { state, memory: Some(Box::new(replace)) });
+        Ok(life)
     }
 }
 

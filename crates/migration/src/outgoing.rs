@@ -33,6 +33,13 @@ const REASON_PATIENCE: Duration = Duration::from_secs(1);
 const UNKNOWN: &str =
     "whether the destination runs the machine is unknown: it did not answer the word to run";
 
+/// What is said when its last bytes did not get through to who does not answer.
+const UNFINISHED: &str =
+    "what was written of the machine may not be complete, it stands here until it is continued";
+
+/// Shortest round: more often than that nobody wants to be told of passes.
+const ROUND: Duration = Duration::from_millis(10);
+
 /// Where a migration waits for `migrate-continue`.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -93,6 +100,8 @@ pub(crate) enum OutgoingError {
     #[error(transparent)]
     Memory(#[from] RamError),
     #[error(transparent)]
+    Chunk(#[from] ram::OpenError),
+    #[error(transparent)]
     Log(#[from] ram::LogsInUse),
     #[error("this machine has no memory")]
     NoMemory,
@@ -100,6 +109,10 @@ pub(crate) enum OutgoingError {
     Ended,
     #[error("a disk cannot be flushed: {0}")]
     Flush(Arc<str>),
+    #[error("Mapped-ram migration needs a file, file:PATH")]
+    NotMappable,
+    #[error("Mapped-ram migration writes a file from its beginning, not from an offset")]
+    MappedOffset,
     #[error("the migration was cancelled")]
     Cancelled,
 }
@@ -111,7 +124,8 @@ pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, target: Target) ->
     let work = move |control: &JobControl| {
         let hook = cutter.clone();
         control.on_cancel(move || hook.cut());
-        let mut outgoing = Outgoing { shared, progress, cutter, gate, control, committed: false };
+        let mut outgoing =
+            Outgoing { shared, progress, cutter, gate, control, committed: false, one_way: false };
         let done = outgoing.run(target);
         outgoing.end(done)
     };
@@ -126,6 +140,8 @@ struct Outgoing<'a> {
     gate: Arc<Gate>,
     control: &'a JobControl,
     committed: bool,
+    /// Nobody answers.
+    one_way: bool,
 }
 
 impl Outgoing<'_> {
@@ -144,22 +160,41 @@ impl Outgoing<'_> {
     fn run(&mut self, target: Target) -> Result<(), OutgoingError> {
         let compresses = target.compresses();
         let ram = self.engine().ram().ok_or(OutgoingError::NoMemory)?;
-        let mut channel = match target.open(&self.cutter)? {
-            Opened::Channel(channel) => channel,
-            Opened::File { file, offset } => Channel::to_file(file, offset, &self.cutter)?,
-        };
         let mut header = Header::new(FileId::random()?, ram.size());
-        header.two_way = channel.is_two_way();
+        header.created_ms = since_1970_ms();
+        header.program = concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned();
+        let channel = match target.open(&self.cutter)? {
+            Opened::File { file, offset } if self.has(Capability::MappedRam) => {
+                if offset != 0 {
+                    return Err(OutgoingError::MappedOffset);
+                }
+                file.set_len(0)?;
+                let mut rounds = Rounds::mapped(Arc::clone(&ram), file, header, Arc::clone(&self.progress))?;
+                self.send(&ram, &mut rounds, None)?;
+                return self.commit(rounds, None, None);
+            }
+            _ if self.has(Capability::MappedRam) => return Err(OutgoingError::NotMappable),
+            Opened::File { file, offset } => Channel::to_file(file, offset, &self.cutter)?,
+            Opened::Channel(channel) => channel,
+        };
         let chosen = self.shared.settings().parameters.compression();
         let packed = chosen.map_or(compresses, |chosen| chosen == Compression::Zstd);
         header.compression = if packed { stream::Compression::Zstd } else { stream::Compression::None };
-        header.created_ms = since_1970_ms();
-        header.program = concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned();
+        self.through(&ram, channel, header)
+    }
+
+    fn through(
+        &mut self,
+        ram: &Arc<Ram>,
+        mut channel: Channel,
+        mut header: Header,
+    ) -> Result<(), OutgoingError> {
+        header.two_way = channel.is_two_way();
         let reader = if header.two_way { Some(channel.take_reader()?) } else { None };
         let writer = channel.take_writer()?;
-        let mut rounds = Rounds::new(Arc::clone(&ram), writer, &header, Arc::clone(&self.progress))?;
+        let mut rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress))?;
         let mut peer = reader.map(Peer::new);
-        let sent = self.send(&ram, &mut rounds, peer.as_mut());
+        let sent = self.send(ram, &mut rounds, peer.as_mut());
         if let (Err(OutgoingError::Write(WriteError::Io(_))), Some(peer)) = (&sent, &mut peer) {
             // It has hung up: perhaps it has said why.
             if let Some(text) = peer.reason() {
@@ -167,7 +202,7 @@ impl Outgoing<'_> {
             }
         }
         sent?;
-        self.commit(rounds, peer, channel)
+        self.commit(rounds, peer, Some(channel))
     }
 
     /// Everything but the life: when it is over the machine stands, and the other side has all of it and is content.
@@ -179,10 +214,10 @@ impl Outgoing<'_> {
     ) -> Result<(), OutgoingError> {
         if let Some(peer) = &mut peer {
             let board = form::encode_board(&self.engine().board());
-            rounds.out().control(&Control::Hello { board, features: Vec::new() })?;
+            rounds.control(&Control::Hello { board, features: Vec::new() })?;
             peer.expect("Accepted", |control| matches!(control, Control::Accepted { .. }))?;
         }
-        rounds.out().summary(&self.summary())?;
+        rounds.summary(self.summary())?;
         self.progress.set_up(Instant::now());
         let engine = self.engine().clone();
         let drop_writes = || engine.drop_write_tags();
@@ -208,7 +243,7 @@ impl Outgoing<'_> {
                 log.put_back(&pages);
                 break;
             }
-            let all = rounds.out().totals().bytes;
+            let all = rounds.bytes();
             if self.has(Capability::AutoConverge) {
                 let percent =
                     brake.look(&self.parameters(), pages.len() as u64 * ram::PAGE_SIZE, all - before);
@@ -216,11 +251,12 @@ impl Outgoing<'_> {
             }
             before = all;
             pass += 1;
+            self.cutter.sleep(ROUND.saturating_sub(begin.elapsed()))?;
             self.begin_pass(pass)?;
             begin = Instant::now();
             rounds.pages(&pages, Some(&pace))?;
         }
-        self.progress.precopy_bytes.set(rounds.out().totals().bytes);
+        self.progress.precopy_bytes.set(rounds.bytes());
         self.stop()?;
         drop(brake);
         self.control.ask(MigrationRequest::Seal)?;
@@ -232,14 +268,14 @@ impl Outgoing<'_> {
         drop(log);
         let state = self.engine().save_state().ok_or(OutgoingError::Ended)?;
         for section in state.sections {
-            rounds.out().section(&form::to_form(section))?;
+            rounds.section(form::to_form(section))?;
         }
         match &mut peer {
             Some(peer) => {
-                rounds.out().control(&Control::Ready)?;
+                rounds.control(&Control::Ready)?;
                 peer.expect("Ready", |control| *control == Control::Ready)?;
             }
-            None => rounds.out().flush()?,
+            None => rounds.flush()?,
         }
         Ok(())
     }
@@ -288,22 +324,25 @@ impl Outgoing<'_> {
         &mut self,
         mut rounds: Rounds,
         peer: Option<Peer>,
-        channel: Channel,
+        channel: Option<Channel>,
     ) -> Result<(), OutgoingError> {
         let saved = self.control.commit(false)?;
         self.committed = true;
-        rounds.out().section(&form::save_life(&saved))?;
+        rounds.section(form::save_life(&saved))?;
         match peer {
             Some(mut peer) => {
-                rounds.out().control(&Control::Commit { postcopy: false })?;
+                rounds.control(&Control::Commit { postcopy: false })?;
                 peer.patience.set(Some(Instant::now() + DONE_PATIENCE));
                 peer.expect("Done", |control| *control == Control::Done)?;
                 rounds.count();
             }
             None => {
+                self.one_way = true;
                 rounds.count();
-                drop(rounds.into_out().end()?);
-                channel.finish()?;
+                rounds.end()?;
+                if let Some(channel) = channel {
+                    channel.finish()?;
+                }
             }
         }
         let progress = &self.progress;
@@ -318,7 +357,11 @@ impl Outgoing<'_> {
     fn end(&self, done: Result<(), OutgoingError>) -> MigrationRequest {
         self.progress.ended(Instant::now());
         let Err(error) = done else { return MigrationRequest::OutgoingDone };
-        let text = if self.committed { format!("{UNKNOWN} ({error})") } else { error.to_string() };
+        let text = match (self.committed, self.one_way) {
+            (false, _) => error.to_string(),
+            (true, false) => format!("{UNKNOWN} ({error})"),
+            (true, true) => format!("{UNFINISHED} ({error})"),
+        };
         tracing::warn!(error = text, "a migration has failed");
         self.progress.fail(&text);
         self.control.fail(&text);

@@ -7,12 +7,13 @@
 //! ```
 //! Rounds end when what is left would go, at the speed that was measured, within `downtime-limit`.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ram::{DirtyLog, PAGE_SIZE, PAGES_PER_CHUNK, PageSet, Ram, Residency};
-use stream::{Form, Header};
+use ram::{DirtyLog, PAGE_SIZE, PAGES_PER_CHUNK, PageSet, Ram};
+use stream::{Control, Form, Header, MappedWriter, Section, Summary};
 
 use crate::channel::{Cutter, Writer};
 use crate::outgoing::OutgoingError;
@@ -42,11 +43,6 @@ impl Meter {
         self.bytes += *written.as_ref().unwrap_or(&0) as u64;
         written
     }
-
-    /// Bytes a second that the other side takes, without pauses of ours.
-    fn speed(&self) -> f64 {
-        if self.bytes < FEW { ASSUMED } else { self.bytes as f64 / self.busy.as_secs_f64().max(1e-6) }
-    }
 }
 
 impl Write for Meter {
@@ -70,16 +66,34 @@ pub(crate) struct Pace<'a> {
     pub(crate) cutter: &'a Cutter,
 }
 
-/// Chunks of which the host is asked at once what it holds.
+/// After how many chunks what has gathered is sent.
 const BATCH: usize = 256;
 
 /// How much may be sent ahead of its time.
 const SLACK: Duration = Duration::from_millis(20);
 
-/// Sends memory into a stream.
+/// Where a machine goes.
+enum Out {
+    /// Front to back, through a channel.
+    Stream(Box<stream::Writer<Meter>>),
+    /// Into a file, each chunk at its place.
+    Mapped(Box<Mapped>),
+}
+
+/// A file in which each chunk has its place.
+struct Mapped {
+    writer: MappedWriter,
+    header: Header,
+    summary: Option<Summary>,
+    sections: Vec<Section>,
+    bytes: u64,
+    busy: Duration,
+}
+
+/// Sends memory, and what goes beside it.
 pub(crate) struct Rounds {
     ram: Arc<Ram>,
-    out: stream::Writer<Meter>,
+    out: Out,
     progress: Arc<Progress>,
     /// When bytes were last held against the pace, and how many there were.
     paced: (Instant, u64),
@@ -87,54 +101,133 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
+    /// Through a channel.
     pub(crate) fn new(
         ram: Arc<Ram>,
         writer: Writer,
         header: &Header,
         progress: Arc<Progress>,
     ) -> Result<Self, OutgoingError> {
+        let out = Out::Stream(Box::new(stream::Writer::new(Meter::new(writer), header)?));
+        Ok(Self::over(ram, out, progress))
+    }
+
+    /// Into an empty file.
+    pub(crate) fn mapped(
+        ram: Arc<Ram>,
+        file: File,
+        header: Header,
+        progress: Arc<Progress>,
+    ) -> Result<Self, OutgoingError> {
+        let writer = MappedWriter::new(file, header.memory)?;
+        let (summary, sections) = (None, Vec::new());
+        let mapped = Mapped { writer, header, summary, sections, bytes: 0, busy: Duration::ZERO };
+        Ok(Self::over(ram, Out::Mapped(Box::new(mapped)), progress))
+    }
+
+    fn over(ram: Arc<Ram>, out: Out, progress: Arc<Progress>) -> Self {
         progress.total.set(ram.size());
         progress.remaining.set(ram.size());
-        let out = stream::Writer::new(Meter::new(writer), header)?;
-        Ok(Self { ram, out, progress, paced: (Instant::now(), 0), page: vec![0; ram::CHUNK_SIZE] })
+        Self { ram, out, progress, paced: (Instant::now(), 0), page: vec![0; ram::CHUNK_SIZE] }
     }
 
-    /// What is written beside memory.
-    pub(crate) fn out(&mut self) -> &mut stream::Writer<Meter> {
-        &mut self.out
-    }
-
-    /// The stream, complete but for its end.
-    pub(crate) fn into_out(self) -> stream::Writer<Meter> {
-        self.out
-    }
-
-    /// Every chunk. Those that the host holds nothing for are not even looked at.
-    pub(crate) fn all(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
-        let residency = Residency::new();
-        let ram = Arc::clone(&self.ram);
-        for begin in (0..ram.chunk_count()).step_by(BATCH) {
-            let held = residency.as_ref().map(|residency| ram.held(residency, begin, BATCH));
-            for chunk in begin..(begin + BATCH).min(ram.chunk_count()) {
-                let (first, pages) = (chunk * PAGES_PER_CHUNK, ram.chunk_len(chunk) / PAGE_SIZE as usize);
-                if held.as_ref().is_none_or(|held| held.get(chunk - begin) != Some(&false)) {
-                    self.run(first, pages)?;
-                    self.keep(pace)?;
-                } else {
-                    self.out.zero(first as u64, pages as u64)?;
-                    self.sent(pages, Form::Zero);
-                }
-            }
-            // What has gathered, marks of zero above all, keeps the other side busy meanwhile.
-            self.out.flush()?;
+    /// Says a word of the handshake, where there is somebody to hear it.
+    pub(crate) fn control(&mut self, control: &Control) -> Result<(), OutgoingError> {
+        match &mut self.out {
+            Out::Stream(out) => Ok(out.control(control)?),
+            Out::Mapped(_) => Ok(()),
         }
-        self.out.flush()?;
+    }
+
+    /// The machine in a few words.
+    pub(crate) fn summary(&mut self, summary: Summary) -> Result<(), OutgoingError> {
+        match &mut self.out {
+            Out::Stream(out) => out.summary(&summary)?,
+            Out::Mapped(mapped) => mapped.summary = Some(summary),
+        }
+        Ok(())
+    }
+
+    /// The state of a component.
+    pub(crate) fn section(&mut self, section: Section) -> Result<(), OutgoingError> {
+        match &mut self.out {
+            Out::Stream(out) => out.section(&section)?,
+            Out::Mapped(mapped) => mapped.sections.push(section),
+        }
+        Ok(())
+    }
+
+    /// Gives all that was written to the other side.
+    pub(crate) fn flush(&mut self) -> Result<(), OutgoingError> {
+        match &mut self.out {
+            Out::Stream(out) => Ok(out.flush()?),
+            Out::Mapped(_) => Ok(()),
+        }
+    }
+
+    /// Bytes written.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.out {
+            Out::Stream(out) => out.totals().bytes,
+            Out::Mapped(mapped) => mapped.bytes,
+        }
+    }
+
+    fn speed(&self) -> f64 {
+        let (bytes, busy) = match &self.out {
+            Out::Stream(out) => (out.get_ref().bytes, out.get_ref().busy),
+            Out::Mapped(mapped) => (mapped.bytes, mapped.busy),
+        };
+        if bytes < FEW { ASSUMED } else { bytes as f64 / busy.as_secs_f64().max(1e-6) }
+    }
+
+    /// The end mark. It is complete, and with the other side.
+    pub(crate) fn end(self) -> Result<(), OutgoingError> {
+        match self.out {
+            Out::Stream(out) => drop(out.end()?),
+            Out::Mapped(mapped) => {
+                let Mapped { writer, header, summary, sections, .. } = *mapped;
+                drop(writer.finish(&header, summary.as_ref(), &sections)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every chunk.
+    pub(crate) fn all(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
+        let ram = Arc::clone(&self.ram);
+        for chunk in 0..ram.chunk_count() {
+            let (first, pages) = (chunk * PAGES_PER_CHUNK, ram.chunk_len(chunk) / PAGE_SIZE as usize);
+            if ram.is_zero_chunk(chunk)? {
+                self.zero(first, pages)?;
+            } else {
+                self.run(first, pages)?;
+                self.keep(pace)?;
+            }
+            if chunk % BATCH == BATCH - 1 {
+                // What has gathered, marks of zero above all, keeps the other side busy meanwhile.
+                self.flush()?;
+            }
+        }
+        self.flush()?;
         self.count();
+        Ok(())
+    }
+
+    fn zero(&mut self, first: usize, pages: usize) -> Result<(), OutgoingError> {
+        match &mut self.out {
+            Out::Stream(out) => out.zero(first as u64, pages as u64)?,
+            Out::Mapped(mapped) => mapped.writer.zero((first / PAGES_PER_CHUNK) as u64)?,
+        }
+        self.sent(pages, Form::Zero);
         Ok(())
     }
 
     /// These pages.
     pub(crate) fn pages(&mut self, pages: &PageSet, pace: Option<&Pace<'_>>) -> Result<(), OutgoingError> {
+        if let Out::Mapped(_) = self.out {
+            return self.chunks(pages, pace);
+        }
         self.progress.remaining.set(pages.len() as u64 * PAGE_SIZE);
         let mut run: Option<(usize, usize)> = None;
         for page in pages.iter() {
@@ -155,7 +248,20 @@ impl Rounds {
         if let Some((first, count)) = run {
             self.run(first, count)?;
         }
-        self.out.flush()?;
+        self.flush()?;
+        self.count();
+        Ok(())
+    }
+
+    /// The chunks that these pages are in: where each has its checksum, none is written in part.
+    fn chunks(&mut self, pages: &PageSet, pace: Option<&Pace<'_>>) -> Result<(), OutgoingError> {
+        self.progress.remaining.set(pages.chunks().count() as u64 * ram::CHUNK_SIZE as u64);
+        for chunk in pages.chunks() {
+            self.run(chunk * PAGES_PER_CHUNK, self.ram.chunk_len(chunk) / PAGE_SIZE as usize)?;
+            if let Some(pace) = pace {
+                self.keep(pace)?;
+            }
+        }
         self.count();
         Ok(())
     }
@@ -165,7 +271,16 @@ impl Rounds {
         let bytes = count * PAGE_SIZE as usize;
         let buffer = self.page.get_mut(..bytes).ok_or_else(|| io::Error::other("more than a chunk"))?;
         self.ram.read(self.ram.base() + first as u64 * PAGE_SIZE, buffer)?;
-        let form = self.out.memory(first as u64, buffer)?;
+        let form = match &mut self.out {
+            Out::Stream(out) => out.memory(first as u64, buffer)?,
+            Out::Mapped(mapped) => {
+                let begin = Instant::now();
+                let form = mapped.writer.chunk((first / PAGES_PER_CHUNK) as u64, buffer)?;
+                mapped.busy += begin.elapsed();
+                mapped.bytes += if form == Form::Zero { 0 } else { bytes as u64 };
+                form
+            }
+        };
         self.sent(count, form);
         Ok(())
     }
@@ -182,7 +297,7 @@ impl Rounds {
     /// Waits if more was sent than the pace allows.
     fn keep(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
         let most = (pace.most)();
-        let bytes = self.out.totals().bytes;
+        let bytes = self.bytes();
         let (since, before) = self.paced;
         let sent = bytes - before;
         if most == 0 {
@@ -191,7 +306,7 @@ impl Rounds {
         let due = Duration::from_secs_f64((sent as f64 / most as f64).min(3600.0));
         let spent = since.elapsed();
         if due > spent + SLACK {
-            self.out.flush()?;
+            self.flush()?;
             self.count();
             pace.cutter.sleep(due - spent)?;
         } else if spent > due + SLACK * 5 {
@@ -203,12 +318,12 @@ impl Rounds {
 
     /// Takes what was sent into the statistics.
     pub(crate) fn count(&self) {
-        self.progress.transferred.set(self.out.totals().bytes);
+        self.progress.transferred.set(self.bytes());
     }
 
     /// How long `bytes` would take. `given` is the speed that the user counts on; 0 is as measured.
     pub(crate) fn time_for(&self, bytes: u64, given: u64) -> Duration {
-        let speed = if given > 0 { given as f64 } else { self.out.get_ref().speed() };
+        let speed = if given > 0 { given as f64 } else { self.speed() };
         let time = Duration::from_secs_f64((bytes as f64 / speed).min(1e6));
         self.progress.expected_downtime.set(time.as_millis() as u64);
         time

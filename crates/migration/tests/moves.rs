@@ -143,6 +143,39 @@ fn a_file_is_written_and_taken_in() {
 }
 
 #[test]
+fn a_mapped_file_is_complete_or_says_so_and_gives_memory_as_it_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f");
+    let place = Address::File { path: path.clone(), offset: 0 };
+    let (here, there) = (World::running(), World::waiting(true));
+    here.migrations.set_capabilities(&[(Capability::MappedRam, true)]).unwrap();
+    here.ram().write(RAM + 0x20_1000, b"of the guest").unwrap();
+    there.ram().write(RAM + 0x30_0000, b"left over").unwrap();
+    assert!(here.migrate(&place).unwrap().wait());
+    assert_eq!((here.state(), here.migrations.report().unwrap().error), (RunState::PostMigrate, None));
+    let whole = std::fs::read(&path).unwrap();
+    // Its first page is written last.
+    let mut broken = whole.clone();
+    broken[16..4096].fill(0);
+    std::fs::write(&path, &broken).unwrap();
+    assert!(there.take_in(&place).unwrap().wait());
+    assert_eq!(there.state(), RunState::InMigrate);
+    std::fs::write(&path, &whole).unwrap();
+    assert!(there.take_in(&place).unwrap().wait());
+    assert_eq!(there.state(), RunState::Running);
+    let mut bytes = [0; 12];
+    there.ram().read(RAM + 0x20_1000, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"of the guest");
+    there.ram().read(RAM + 0x30_0000, &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 12]);
+    // A socket has no places.
+    here.ask(Ask::Cont);
+    let socket = here.migrate(&unix(folder.path()));
+    assert!(socket.unwrap().wait());
+    assert!(here.migrations.report().unwrap().error.is_some());
+}
+
+#[test]
 fn programs_take_and_give_a_machine() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f").display().to_string();

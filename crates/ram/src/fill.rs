@@ -71,6 +71,16 @@ impl Ram {
         }
     }
 
+    /// All of memory is zero and back with the host. Every hart is outside, no device is at work, no save is on.
+    pub fn clear(&self) {
+        let memory = &self.memory;
+        memory.discard(0, self.chunk_count());
+        if memory.tracking.on() & on::FILL != 0 {
+            (0..self.chunk_count()).for_each(|chunk| memory.made_present(chunk));
+            memory.end_fill();
+        }
+    }
+
     /// How many chunks are absent.
     pub fn absent(&self) -> usize {
         self.memory.tracking.absent_left.load(Ordering::SeqCst)

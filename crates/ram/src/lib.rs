@@ -43,7 +43,6 @@ mod host;
 mod log;
 mod mapping;
 mod memory;
-mod resident;
 mod save;
 mod set;
 mod sync;
@@ -54,7 +53,6 @@ pub use error::{FillError, MemoryLost, OpenError, RamError};
 pub use fill::ChunkSource;
 pub use log::{DirtyLog, LogsInUse};
 pub use memory::{Memory, Writes};
-pub use resident::Residency;
 pub use save::{ChunkSink, Save, SaveInUse};
 pub use set::{PageSet, Portion};
 
