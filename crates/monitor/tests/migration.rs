@@ -51,9 +51,9 @@ fn capabilities_are_kept_and_what_is_not_to_be_had_is_refused_whole() {
     assert_eq!((state("return-path"), state("events")), (Some(&json!(true)), Some(&json!(false))), "{reply}");
     let nope = refusal("Parameter 'capability' does not accept value 'nope'");
     asks(&mut client, "migrate-set-capabilities", &capability("nope", true), &nope);
-    assert_eq!(human(&mut client, "info migrate_capabilities").lines().next().unwrap(), "events: off");
+    assert!(human(&mut client, "info migrate_capabilities").contains("events: off\r\n"));
     assert_eq!(human(&mut client, "migrate_set_capability events on"), "");
-    assert_eq!(human(&mut client, "info migrate_capabilities").lines().next().unwrap(), "events: on");
+    assert!(human(&mut client, "info migrate_capabilities").contains("events: on\r\n"));
 }
 
 fn human(client: &mut common::Client, line: &str) -> String {
