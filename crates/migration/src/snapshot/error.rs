@@ -101,6 +101,9 @@ pub enum SnapshotError {
         /// Its parent.
         parent: String,
     },
+    /// Parents behind parents, or in a circle.
+    #[error("Snapshot '{0}' builds on too many others, or on itself")]
+    TooDeep(String),
     /// It is of another machine.
     #[error("Snapshot '{name}' does not fit this machine: {}", causes(error))]
     Misfit {

@@ -139,6 +139,8 @@ struct State {
 struct Tracked {
     log: DirtyLog,
     since: Parent,
+    /// How many snapshots that one builds on.
+    depth: usize,
 }
 
 /// The one save or load under way, until it is dropped.

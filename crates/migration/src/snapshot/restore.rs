@@ -19,6 +19,9 @@ use super::directory::{Directory, Name};
 use crate::form::Arrived;
 use crate::jobs::Work;
 
+/// How many snapshots one may build on.
+pub(super) const MOST_PARENTS: usize = 64;
+
 /// A snapshot that can be loaded, as far as its file can tell.
 pub(super) struct Opened {
     pub(super) state: GuestState,
@@ -94,12 +97,11 @@ fn layout(mut file: &File) -> Result<Layout, ReadError> {
 
 /// Gives an incremental file its parents, out of the same directory.
 fn chain(directory: &Directory, first: MappedFile, name: &Name) -> Result<Arc<MappedFile>, SnapshotError> {
-    /// More are refused anyway, when they are put together.
-    const MOST: usize = 66;
     let mut files = vec![(name.clone(), first)];
-    while let Some(parent) = files.last().and_then(|(_, file)| file.header().parent.clone())
-        && files.len() < MOST
-    {
+    while let Some(parent) = files.last().and_then(|(_, file)| file.header().parent.clone()) {
+        if files.len() > MOST_PARENTS {
+            return Err(SnapshotError::TooDeep(name.as_str().to_owned()));
+        }
         let child = || files[files.len() - 1].0.as_str().to_owned();
         let missing = || SnapshotError::NoParent { name: child(), parent: parent.name.clone() };
         let parent_name = Name::new(&parent.name).map_err(|_| missing())?;
@@ -278,4 +280,82 @@ pub(super) fn card(file: File) -> Result<Card, ReadError> {
 pub(super) fn size_on_disk(file: &File) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     Ok(file.metadata()?.blocks().saturating_mul(512))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stream::{FileId, MappedWriter, Parent};
+
+    const MEMORY: u64 = 3 * CHUNK_SIZE as u64 + PAGE_SIZE;
+
+    fn id(number: u8) -> FileId {
+        FileId([number; 16])
+    }
+
+    /// Puts a file there whose chunk 0 holds `number`; the others are zero, or as in the parent.
+    fn put(directory: &Directory, number: u8, parent: Option<u8>) -> Name {
+        let name = |number: u8| format!("s{number}");
+        let unfinished = directory.create().unwrap();
+        let writer = MappedWriter::new(unfinished.file().unwrap(), MEMORY).unwrap();
+        writer.chunk(0, &[number; CHUNK_SIZE]).unwrap();
+        for chunk in 1..4 {
+            if parent.is_some() { writer.parent(chunk) } else { writer.zero(chunk) }.unwrap();
+        }
+        let parent = parent.map(|parent| Parent { id: id(parent), name: name(parent) });
+        let header = Header { parent, ..Header::new(id(number), MEMORY) };
+        writer.finish(&header, None, &[]).unwrap();
+        let name = Name::new(&name(number)).unwrap();
+        directory.publish(unfinished, &name, true).unwrap();
+        name
+    }
+
+    fn chained(directory: &Directory, name: &Name) -> Result<Arc<MappedFile>, SnapshotError> {
+        let file = directory.find(name).unwrap().unwrap();
+        chain(directory, MappedFile::open(file, &Limits::default()).unwrap(), name)
+    }
+
+    #[test]
+    fn parents_are_followed_as_far_as_they_may_go_and_never_in_a_circle() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path()).unwrap();
+        put(&directory, 0, None);
+        for number in 1..=65 {
+            put(&directory, number, Some(number - 1));
+        }
+        let name = |number: u8| Name::new(&format!("s{number}")).unwrap();
+        let mut bytes = vec![0; CHUNK_SIZE];
+        let deep = chained(&directory, &name(64)).unwrap();
+        deep.read_chunk(0, &mut bytes).unwrap();
+        assert_eq!(bytes[0], 64);
+        deep.read_chunk(2, &mut bytes).unwrap();
+        assert_eq!(bytes[0], 0, "from the first one of all");
+        assert!(matches!(chained(&directory, &name(65)), Err(SnapshotError::TooDeep(_))));
+        // Two that name one another, and one that names itself.
+        put(&directory, 1, Some(2));
+        assert!(matches!(chained(&directory, &name(2)), Err(SnapshotError::TooDeep(_))));
+        put(&directory, 7, Some(7));
+        assert!(matches!(chained(&directory, &name(7)), Err(SnapshotError::TooDeep(_))));
+    }
+
+    #[test]
+    fn pages_in_any_order_make_the_memory_that_was_saved() {
+        let mut whole = Whole::new(MEMORY);
+        let last = MEMORY / PAGE_SIZE - 1;
+        whole.put(0, &[1; CHUNK_SIZE], MEMORY);
+        whole.put(CHUNK_PAGES + 1, &[2; PAGE_SIZE as usize], MEMORY);
+        whole.put(last, &[3; PAGE_SIZE as usize], MEMORY);
+        // Said again to be zero: the end of the first chunk, all of the second, and what is zero already.
+        whole.clear(CHUNK_PAGES - 1, CHUNK_PAGES + 3);
+        let read = |chunk: usize, length: usize| {
+            let mut bytes = vec![0; length];
+            whole.fill(chunk, &mut bytes).unwrap();
+            bytes
+        };
+        let first = read(0, CHUNK_SIZE);
+        let kept = CHUNK_SIZE - PAGE_SIZE as usize;
+        assert!(first[..kept].iter().all(|&b| b == 1) && first[kept..].iter().all(|&b| b == 0));
+        assert!(read(1, CHUNK_SIZE).iter().all(|&b| b == 0));
+        assert!(read(3, PAGE_SIZE as usize).iter().all(|&b| b == 3));
+    }
 }

@@ -37,6 +37,7 @@ pub(super) fn save(
         true => shared.state().tracked.take().filter(|tracked| still_there(directory, tracked, &name)),
         false => None,
     };
+    let depth = tracked.as_ref().map_or(0, |tracked| tracked.depth + 1);
     let (log, parent) = tracked.map(|tracked| (tracked.log, tracked.since)).unzip();
     let header = header(shared, options, parent)?;
     let since = Parent { id: header.id, name: header.name.clone() };
@@ -67,7 +68,7 @@ pub(super) fn save(
     directory.publish(unfinished, &name, options.replace)?;
     drop(guard);
     if let Some(log) = log {
-        shared.state().tracked = Some(Tracked { log, since });
+        shared.state().tracked = Some(Tracked { log, since, depth });
     }
     Ok(())
 }
@@ -88,8 +89,12 @@ fn check_free(
     shared.check_unused(directory, name)
 }
 
-/// Whether what has been tracked is the difference from a snapshot that is still the one of that name, and stays it.
+/// Whether what has been tracked is the difference from a snapshot that is still the one of that name, stays it, and may have
+/// one more behind it.
 fn still_there(directory: &Directory, tracked: &Tracked, new: &Name) -> bool {
+    if tracked.depth >= restore::MOST_PARENTS {
+        return false;
+    }
     let Ok(name) = Name::new(&tracked.since.name) else { return false };
     let card = directory.find(&name).ok().flatten().and_then(|file| restore::card(file).ok());
     name != *new && card.is_some_and(|card| card.header.id == tracked.since.id)
