@@ -157,12 +157,15 @@ class Ways(Moves):
             here.console.type("fill 16\nchurn 8 1\n")
             await here.console.expect("churning")
             await here.capability("auto-converge")
-            # As long as anything at all is left it goes on.
-            await here.qmp("migrate-set-parameters", downtime_limit=0)
+            # As long as anything at all is left it goes on, and a round takes long enough for the guest to write something.
+            await here.qmp("migrate-set-parameters", downtime_limit=0, max_bandwidth=32 << 20)
             await there.qmp("migrate-incoming", uri=place)
             await here.qmp("migrate", uri=place)
-            while (await here.qmp("query-migrate")).get("cpu-throttle-percentage", 0) < 30:
-                pass
+            percent = 0
+            while percent < 30:
+                info = await here.qmp("query-migrate")
+                self.assertIn(info["status"], ("setup", "active"))
+                percent = info.get("cpu-throttle-percentage", 0)
             self.assertEqual(await here.status(), "running")
             await here.qmp("migrate-set-parameters", downtime_limit=2000)
             self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
