@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek as _};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -172,7 +172,7 @@ impl Target {
         Ok(Self(match address {
             Address::Unix(path) => Place::Unix(path.clone()),
             Address::Tcp { host, port } => Place::Tcp { host: host.clone(), port: *port },
-            Address::Fd(name) => Place::Open(opened(lent.take(name)?, 0, cutter)?),
+            Address::Fd(name) => Place::Open(passed(lent.take(name)?, cutter)?),
             Address::Exec(words) => Place::Open(Opened::Channel(run(words, true, cutter)?)),
             Address::File { path, offset } => {
                 Place::Open(opened(lent.open(path, true)?.into(), *offset, cutter)?)
@@ -238,7 +238,7 @@ impl Source {
                 let local = listener.local_addr()?;
                 Self::listening(listener.into(), None, Listening::Tcp(local))?
             }
-            Address::Fd(name) => open(opened(lent.take(name)?, 0, cutter)?),
+            Address::Fd(name) => open(passed(lent.take(name)?, cutter)?),
             Address::Exec(words) => open(Opened::Channel(run(words, false, cutter)?)),
             Address::File { path, offset } => open(opened(lent.open(path, false)?.into(), *offset, cutter)?),
         })
@@ -297,6 +297,14 @@ fn opened(fd: OwnedFd, offset: u64, cutter: &Cutter) -> Result<Opened, OpenError
         return Ok(Opened::File { file, offset });
     }
     Ok(Opened::Channel(Channel::new(file.into(), cutter)?))
+}
+
+/// A descriptor that was passed: a regular file is ours from where it stands, for whoever passed it may have put something
+/// of its own before.
+fn passed(fd: OwnedFd, cutter: &Cutter) -> Result<Opened, OpenError> {
+    let mut file = File::from(fd);
+    let offset = if file.metadata()?.is_file() { file.stream_position()? } else { 0 };
+    opened(file.into(), offset, cutter)
 }
 
 fn run(words: &[String], writing: bool, cutter: &Cutter) -> Result<Channel, OpenError> {
@@ -537,5 +545,23 @@ mod tests {
         let opened = world.target(&format!("file:{},offset=4", path.display()).parse().unwrap()).unwrap();
         assert!(matches!(opened, Opened::File { offset: 4, .. }));
         assert_eq!(std::fs::read(&path).unwrap(), b"header and more");
+    }
+
+    #[test]
+    fn a_file_that_is_passed_is_ours_from_where_it_stands() {
+        let world = World::new();
+        let path = world.folder.path().join("f");
+        std::fs::write(&path, b"header and more").unwrap();
+        let named = |_: &str| {
+            let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            file.read_exact(&mut [0; 6]).unwrap();
+            Some(file.into())
+        };
+        let lent = Lent { named: &named, fdsets: &world.fdsets };
+        let address = "fd:saved".parse().unwrap();
+        let mut source = Source::prepare(&address, &lent, &world.cutter).unwrap();
+        assert!(matches!(source.open(&world.cutter).unwrap(), Opened::File { offset: 6, .. }));
+        let target = Target::prepare(&address, &lent, &world.cutter).unwrap();
+        assert!(matches!(target.open(&world.cutter).unwrap(), Opened::File { offset: 6, .. }));
     }
 }
