@@ -1,4 +1,5 @@
-"""A libvirt of the tests' own: daemons in namespaces of their own, virsh, the events, domains with a dormouse in them.
+"""Hosts with a libvirt of the tests' own: daemons in namespaces of their own, virsh, the events, domains with a dormouse
+in them. Two hosts can be had, for migration from one to the other.
 
 Nothing of the machine's libvirt is touched, and nothing is left behind: the daemons and every machine that they started
 end with the pipe to `inside.py`. Nothing here sleeps to let something happen: a test waits for a text, an event or a
@@ -6,6 +7,8 @@ state, with a deadline that only a failure reaches.
 """
 
 import atexit
+import contextlib
+import copy
 import os
 import pathlib
 import pty
@@ -32,10 +35,12 @@ BOOT_PATIENCE = 180.0  # seconds for a Linux boot on a busy machine
 CONFIGURATION = {
     "qemu.conf": 'security_driver = "none"\nuser = "root"\ngroup = "root"\ncgroup_controllers = []\nnamespaces = []\n'
     "remember_owner = 0\n",
-    "libvirtd.conf": 'auth_unix_ro = "none"\nauth_unix_rw = "none"\n'
+    "libvirtd.conf": 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nhost_uuid = "{uuid}"\n'
     'log_outputs = "1:file:/var/log/libvirt/libvirtd.log"\n'
     'log_filters = "1:qemu.qemu_monitor 1:util.command 3:*"\n',
 }
+
+UNSHARE = ["unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
 def missing():
@@ -45,8 +50,7 @@ def missing():
             return f"{program} is not installed"
     if os.geteuid() != 0:
         return "it takes root to give libvirt folders of its own"
-    probe = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "true"]
-    if subprocess.run(probe, capture_output=True).returncode != 0:
+    if subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0:
         return "this machine does not let us make namespaces"
     return None
 
@@ -74,6 +78,13 @@ class Stream:
         except OSError:  # a pseudo-terminal's way to say that it is over
             return b""
 
+    def has(self, pattern, patience):
+        """Whether a regular expression comes in that time."""
+        try:
+            return bool(self.expect(pattern, patience))
+        except AssertionError:
+            return False
+
     def expect(self, pattern, patience=PATIENCE):
         """Waits for a regular expression after what was expected last, and gives the match."""
         deadline = time.monotonic() + patience
@@ -88,21 +99,24 @@ class Stream:
 
 
 class Host:
-    """The daemons. Use as a context."""
+    """A host by this name, with its daemons. Use as a context."""
+
+    def __init__(self, name):
+        self.name = name
 
     def __enter__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dormouse-lv-"))
         for name in ("etc", "lib", "cache", "log", "run"):
             (self.folder / name).mkdir()
         for name, text in CONFIGURATION.items():
-            (self.folder / "etc" / name).write_text(text)
+            (self.folder / "etc" / name).write_text(text.replace("{uuid}", str(uuid.uuid4())))
         self._inside = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable,
-             str(HERE / "inside.py"), str(self.folder)],
+            [*UNSHARE, sys.executable, str(HERE / "inside.py"), str(self.folder), self.name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
         )  # fmt: skip
         self._ready()
+        self._space = self.space_of(self._inside.pid)
         self._follow_events()
         return self
 
@@ -122,12 +136,19 @@ class Host:
             [*self._virsh, "event", "--all", "--loop"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self.events = Stream(lambda: self._events.stdout.read1())
+        # It does not say when it has begun to listen: a domain is defined until that is heard of.
+        with Domain(self, name="heard") as domain:
+            deadline = time.monotonic() + PATIENCE
+            while not self.events.has(f"'{domain.name}': Defined", 0.1):
+                if time.monotonic() > deadline:
+                    raise AssertionError("no event comes")
+                domain.define()
 
-    def restart(self, meanwhile=lambda: None):
-        """Ends libvirtd and starts another; the machines go on."""
+    def restart(self, meanwhile=lambda: None, how="stop"):
+        """Ends libvirtd (`stop`: by SIGTERM, `kill`: by SIGKILL) and starts another; the machines go on."""
         self._events.kill()
         self._events.wait()
-        self._tell("stop")
+        self._tell(how)
         meanwhile()
         self._tell("start")
         self._follow_events()
@@ -138,8 +159,25 @@ class Host:
         self._ready()
 
     @property
+    def uri(self):
+        """Where it is reached, from here and from other hosts."""
+        return f"qemu+unix:///system?socket={self.folder}/run/libvirt/libvirt-sock"
+
+    @property
     def _virsh(self):
-        return ["virsh", "--quiet", "--connect", f"qemu+unix:///system?socket={self.folder}/run/libvirt/libvirt-sock"]
+        return ["virsh", "--quiet", "--connect", self.uri]
+
+    @staticmethod
+    def space_of(process):
+        """The namespace in which a process sees files; nothing if it has ended."""
+        try:
+            return os.readlink(f"/proc/{process}/ns/mnt")
+        except OSError:
+            return None
+
+    def has(self, process):
+        """Whether the process runs on this host."""
+        return self.space_of(process) == self._space
 
     def log(self, name):
         """The end of a file in the folder of logs."""
@@ -170,9 +208,33 @@ class Host:
             raise AssertionError(f"virsh {' '.join(words)} was not refused: {printed}")
         return errors
 
+    def begin(self, *words):
+        """A virsh command that goes on beside the test."""
+        return Underway([*self._virsh, *words])
+
     def terminal(self, *words):
         """A virsh command on a terminal of its own."""
         return Terminal([*self._virsh, *words])
+
+
+class Underway:
+    """A program beside the test. Use as a context."""
+
+    def __init__(self, command):
+        self._command = command
+
+    def __enter__(self):
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.communicate()
+
+    def ended(self):
+        """Waits for the program's end; gives its exit status and what it said."""
+        said, _ = self._process.communicate(timeout=PATIENCE)
+        return self._process.returncode, said.strip()
 
 
 class Terminal:
@@ -199,13 +261,11 @@ class Terminal:
     def knock(self, pattern):
         """Types returns until the pattern comes: a program that prepares its terminal drops what was typed before."""
         deadline = time.monotonic() + PATIENCE
-        while True:
+        self.type("\r")
+        while not self.screen.has(pattern, 0.5):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{pattern!r} did not come")
             self.type("\r")
-            try:
-                return self.screen.expect(pattern, 0.5)
-            except AssertionError:
-                if time.monotonic() > deadline:
-                    raise
 
     def ended(self):
         """Waits for the program's end."""
@@ -240,19 +300,24 @@ class Console:
         return match[1]
 
     def close(self):
+        """Leaves the line to the next one that connects."""
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
 class Domain:
-    """A defined domain. Use as a context: it is destroyed and undefined at the end."""
+    """A defined domain. Use as a context: it is destroyed and undefined at the end.
+
+    A path below /run is another file on each host.
+    """
 
     def __init__(self, host, boot="", devices="", serial=None, memory=256, name="dormouse"):
         self.host = host
         self.name = f"{name}-{uuid.uuid4().hex[:6]}"
-        self.line = f"{host.folder}/{self.name}.sock"
-        serial = serial or f"<serial type='unix'><source mode='bind' path='{self.line}'/></serial>"
+        serial = serial or f"<serial type='unix'><source mode='bind' path='/run/{self.name}.sock'/></serial>"
         self.xml = f"""<domain type='qemu'>
   <name>{self.name}</name>
+  <uuid>{uuid.uuid4()}</uuid>
   <memory unit='MiB'>{memory}</memory>
   <vcpu>1</vcpu>
   <os><type arch='riscv64' machine='virt'>hvm</type>{boot}</os>
@@ -269,14 +334,27 @@ class Domain:
 """
 
     def __enter__(self):
-        file = self.host.folder / f"{self.name}.xml"
-        file.write_text(self.xml)
-        self.host.virsh("define", str(file))
+        self.define()
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def define(self):
+        """Defines it (anew)."""
+        file = self.host.folder / f"{self.name}.xml"
+        file.write_text(self.xml)
+        self.host.virsh("define", str(file))
+
+    def on(self, host):
+        """The same domain on another host. Use as a context: it is destroyed and undefined there at the end."""
+        other = copy.copy(self)
+        other.host = host
+        return contextlib.closing(other)
+
+    def close(self):
         self.host.run("destroy", self.name)
-        self.host.run("undefine", self.name)
+        self.host.run("undefine", self.name, "--managed-save")
 
     def virsh(self, command, *words):
         return self.host.virsh(command, self.name, *words)
@@ -306,7 +384,8 @@ class Domain:
                 words = (process / "cmdline").read_text().split("\0")
             except OSError:  # it has ended meanwhile
                 continue
-            if words[0] == PROGRAM and f"guest={self.name},debug-threads=on" in words:
+            mine = words[0] == PROGRAM and f"guest={self.name},debug-threads=on" in words
+            if mine and self.host.has(process.name):
                 return int(process.name)
         raise AssertionError(f"{self.name} does not run")
 
@@ -338,9 +417,13 @@ class Domain:
         """Waits for the next event of this domain that matches."""
         return self.host.events.expect(rf"event '\S+' for domain '{self.name}': {pattern}", patience)
 
+    def serial(self):
+        """The serial line."""
+        return Console(f"{self.host.folder}/run/{self.name}.sock")
+
     def console(self, prompt, patience=BOOT_PATIENCE):
         """The serial line, with the guest at its prompt."""
-        console = Console(self.line)
+        console = self.serial()
         console.type("\n")
         console.expect(prompt, patience)
         return console
@@ -349,15 +432,20 @@ class Domain:
 class Case(unittest.TestCase):
     """A test with libvirt; skipped by name where it cannot be."""
 
-    _host = None
+    _hosts = {}
 
     def setUp(self):
         if reason := missing():
             self.skipTest(reason)
-        if Case._host is None:
-            Case._host = Host().__enter__()
-            atexit.register(Case._host.__exit__)
-        self.host = Case._host
+        self.host = self.host_named("first")
+
+    @classmethod
+    def host_named(cls, name):
+        """The host by this name, the same one for all tests."""
+        if name not in cls._hosts:
+            cls._hosts[name] = Host(name).__enter__()
+            atexit.register(cls._hosts[name].__exit__)
+        return cls._hosts[name]
 
     def says(self, domain, command, state, event):
         """Runs a command of virsh; right after it this is the state, and its event has come or comes."""

@@ -1,15 +1,17 @@
 """The first process of the private namespaces in which libvirt runs: mounts over libvirt's folders, starts its daemons.
 
-usage: unshare --mount --pid --fork --mount-proc --kill-child python inside.py FOLDER
+usage: unshare --mount --uts --pid --fork --mount-proc --kill-child python inside.py FOLDER NAME
 
-FOLDER/etc, lib, cache, log and run take the place of libvirt's own folders, in this mount namespace alone. A line `stop`
-on the standard input ends libvirtd, `start` starts another; the answer is a line `ready`, as after the first start. At
-the end of the input this process ends, and with it, as the first of its namespace, every process that was started here.
+FOLDER/etc, lib, cache, log and run take the place of libvirt's own folders, in this mount namespace alone; NAME is the
+host's name here, for libvirt does not move a machine to a host of the same name. A line `stop` on the standard input ends
+libvirtd, `kill` does at once, `start` starts another; the answer is a line `ready`, as after the first start. At the end of
+the input this process ends, and with it, as the first of its namespace, every process that was started here.
 """
 
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,21 +35,22 @@ def reap(*_):
         pass
 
 
-def start(program, folder, socket):
+def start(program, folder, listens):
     """Starts a daemon and waits until it listens."""
-    if os.path.exists(socket):
-        os.remove(socket)
+    if os.path.exists(listens):
+        os.remove(listens)
     with open(folder / "log" / f"{program}.err", "a") as errors:
         daemon = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
     deadline = time.monotonic() + PATIENCE
-    while not os.path.exists(socket):
+    while not os.path.exists(listens):
         if daemon.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"{program} does not listen at {socket}")
+            sys.exit(f"{program} does not listen at {listens}")
         time.sleep(0.01)
     return daemon
 
 
-def main(folder):
+def main(folder, name):
+    socket.sethostname(name)
     for name, place in FOLDERS.items():
         os.makedirs(place, exist_ok=True)
         subprocess.run(["mount", "--bind", folder / name, place], check=True)
@@ -57,8 +60,8 @@ def main(folder):
     libvirtd = start("libvirtd", folder, "/run/libvirt/libvirt-sock")
     print("ready", flush=True)
     for line in sys.stdin:
-        if line == "stop\n":
-            libvirtd.terminate()
+        if line in ("stop\n", "kill\n"):
+            libvirtd.terminate() if line == "stop\n" else libvirtd.kill()
             libvirtd.wait(PATIENCE)
         elif line == "start\n":
             libvirtd = start("libvirtd", folder, "/run/libvirt/libvirt-sock")
@@ -68,4 +71,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), sys.argv[2])
