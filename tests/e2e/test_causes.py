@@ -3,6 +3,7 @@
 The tables are those of QEMU (spec/run-state.md 3.7), each row by a real guest.
 """
 
+import re
 import unittest
 
 from vm import NEEDS_RESET, NOT_ASLEEP, Debian, Embedded
@@ -181,6 +182,29 @@ class Fault(Causes):
             await vm.qmp("cont")
             await vm.up()
             await vm.alive()
+
+    async def test_memory_that_the_host_loses_breaks_the_machine_until_it_is_reset(self):
+        async with Embedded() as vm:
+            await vm.up()
+            vm.console.type("fill 4\n")
+            await vm.console.expect("filled 1024 pages")
+            [stack] = re.findall(r"x2/sp +([0-9a-f]+)", await vm.hmp("info registers"))
+            # A page of data, which the guest comes to when it is told to; the page of its stack, which it needs at once.
+            for page, touch in ((0x81005000, "check\n"), (int(stack, 16) & ~0xFFF, "clocks\n")):
+                await vm.qmp("x-test-host-memory-error", address=page)
+                vm.console.type(touch)
+                await vm.event("STOP")
+                self.assertEqual(await vm.status(), "internal-error")
+                [hold] = (await vm.qmp("x-query-lifecycle"))["holds"]
+                self.assertEqual(hold["owner"], "fault")
+                self.assertIn(f"the host has lost the page at guest address {page:#x}", hold["cause"]["by"])
+                await vm.refused("cont", NEEDS_RESET)
+                await vm.qmp("system_reset")
+                self.assertEqual((vm.events(), await vm.status()), (["RESET"], "prelaunch"))
+                await vm.qmp("cont")
+                await vm.event("RESUME")
+                await vm.up()
+                await vm.alive()
 
 
 class Incoming(Causes):
