@@ -154,7 +154,7 @@ class Ways(Moves):
 
     async def test_a_guest_that_writes_too_fast_is_slowed_down_if_that_is_wanted(self):
         async with self.pair() as (here, there, place):
-            here.console.type("fill 16\nchurn 8 1\n")
+            here.console.type("fill 16\nchurn 8 1000\n")
             await here.console.expect("churning")
             await here.capability("auto-converge")
             # As long as anything at all is left it goes on, and a round takes long enough for the guest to write something.
