@@ -119,6 +119,16 @@ class Move(Case):
                 self.assertEqual(move.ended(), (0, ""))
             moved.console("churned [0-9]+ pages, 0 wrong, clocks went back 0 times", PATIENCE)
 
+    def test_every_command_that_libvirt_gives_is_there(self):
+        with Domain(self.host) as domain, domain.on(self.other) as moved:
+            filled(domain)
+            self.move(domain, self.other, "--persistent")
+            moved.virsh("managedsave")
+            moved.virsh("start")
+        for host in (self.host, self.other):
+            log = (host.folder / "log" / "libvirtd.log").read_text(errors="replace")
+            self.assertNotIn("CommandNotFound", log)
+
     def test_the_destination_is_killed(self):
         with Domain(self.host) as domain, domain.on(self.other) as moved, self.moving(domain) as move:
             self.begun(domain)

@@ -94,6 +94,16 @@ class Save(Case):
             self.assertIn("the saved state ends", self.host.refused("restore", file))
             self.assertEqual(domain.state(), "shut off (failed)")
 
+    def test_a_save_that_is_refused_changes_nothing(self):
+        with Domain(self.host) as domain:
+            filled(domain).close()
+            file = f"{self.host.folder}/{domain.name}.save"
+            # Its own header would come before a file that has each page at its place.
+            said = self.host.refused("save", "--image-format", "sparse", domain.name, file)
+            self.assertIn("writes a file from its beginning", said)
+            self.assertEqual(domain.state(), "running (save canceled)")
+            check(domain)
+
     def test_abort(self):
         much = 64  # MiB for gzip, of which the half takes a second
         with Domain(self.host) as domain:
