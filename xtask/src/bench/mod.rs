@@ -10,6 +10,7 @@ mod life;
 mod migration;
 mod monitor;
 mod qmp;
+mod snapshot;
 mod vm;
 
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ impl Value {
 type Measure = fn(&Bench, &Peer) -> Result<Vec<Value>>;
 
 /// Name, measurement, and whether it needs the Debian guest.
-const MEASURES: [(&str, Measure, bool); 20] = [
+const MEASURES: [(&str, Measure, bool); 21] = [
     ("boot", figures::boot, true),
     ("cpu", figures::cpu, true),
     ("greeting", life::greeting, false),
@@ -74,6 +75,7 @@ const MEASURES: [(&str, Measure, bool); 20] = [
     ("migrate-zero-1g", migration::zero_1g, false),
     ("migrate-zero-4g", migration::zero_4g, false),
     ("migrate-busy", migration::working_set, false),
+    ("snapshot", snapshot::save_and_restore, false),
 ];
 
 /// What a value should be.
@@ -91,7 +93,7 @@ enum Aim {
 }
 
 /// The aims.
-const AIMS: [(&str, Aim); 52] = [
+const AIMS: [(&str, Aim); 54] = [
     ("boot CPU time", Aim::TimesAtMost(3.0)),
     ("MIPS geometric mean", Aim::TimesAtLeast(1.0 / 6.0)),
     ("start to greeting", Aim::Limit(5.0)),
@@ -144,6 +146,8 @@ const AIMS: [(&str, Aim); 52] = [
     ("migrate 4G of zeros", Aim::TimesAtMost(1.0)),
     ("migration rate", Aim::TimesAtLeast(2.0)),
     ("downtime", Aim::TimesAtMost(0.5)),
+    ("stopped for a snapshot", Aim::Limit(5.0)),
+    ("restore to first output", Aim::Limit(10.0)),
 ];
 
 /// All values of one name: a list of runs for each peer.
