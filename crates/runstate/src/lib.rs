@@ -37,7 +37,8 @@
 //! 4. A latched wake only while asleep; it is delivered once, when the last hold goes, or never after a reset.
 //! 5. A request of the guest or a device from another epoch changes nothing.
 //! 6. Once an outgoing migration has committed, nothing that the job does makes the machine live.
-//! 7. A reset is never refused while the process lives, and when it is done only holds of a job and prelaunch are left.
+//! 7. A reset is never refused while the process lives, and when it is done only holds of a job and prelaunch are left; of a
+//!    machine that moves away with it, postmigrate.
 //!
 //! `tests/walk.rs` visits every reachable value under every request and checks them. `tests/tables` derives from the same values
 //! the tables and the diagram in `ARCHITECTURE.md` and `docs/states.md`.

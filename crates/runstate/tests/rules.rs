@@ -675,6 +675,17 @@ mod jobs {
     }
 
     #[test]
+    fn a_reset_that_waits_at_commit_happens_on_both_sides() {
+        let mut machine = switched_over(Machine::running()).after(J::Seal);
+        let epoch = machine.life.epoch();
+        assert_eq!(machine.then(G::Reset), "-> finish-migrate");
+        assert_eq!(machine.then(J::Commit { postcopy: false }), "RESET{true,guest-reset} -> postmigrate");
+        assert_eq!(machine.life.epoch(), epoch + 1, "what the old guest had asked is void");
+        assert_eq!(machine.then(J::OutgoingDone), "MIGRATION{completed} -> postmigrate");
+        assert_eq!(machine.then(M::Cont), "RESUME -> running");
+    }
+
+    #[test]
     fn incoming_start_and_second_start() {
         let machine = Machine::incoming(false);
         assert_eq!(machine.name(), RunState::InMigrate);

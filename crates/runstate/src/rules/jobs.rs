@@ -130,13 +130,20 @@ impl Step {
         Ok(())
     }
 
-    /// From here the destination may run. A reset that waited went with the guest.
+    /// From here the destination may run. A reset that waited goes with the guest, and what stays behind is reset too: a
+    /// hart that asked for it would otherwise wait for ever once somebody continues the machine here. Memory of a
+    /// postcopy is still needed as it is, so there it waits for the end.
     fn commit(&mut self, postcopy: bool) {
-        self.value.pending_reset = None;
         self.value.job =
             Some(Job::Outgoing { stage: OutgoingStage::Committed { postcopy }, cancelling: false });
         if !postcopy {
             self.moved();
+            if let Some(cause) = self.value.pending_reset.take() {
+                self.value.holds.retain(|hold| hold.owner == Owner::Moved);
+                self.power_on();
+                self.publish();
+                return self.emit(Event::reset(cause));
+            }
         }
         self.publish();
     }
