@@ -100,7 +100,7 @@ impl JobControl {
     /// disks, whose error, if any, is in [`Status::flush_error`](crate::Status::flush_error) then.
     ///
     /// # Errors
-    /// A refusal changed nothing: [`Refusal::JobCancelled`] tells a job to come to its end. [`ManageError::Storage`]: the
+    /// A refusal changed nothing: [`runstate::Refusal::JobCancelled`] tells a job to come to its end. [`ManageError::Storage`]: the
     /// step was carried out, but the machine could not be started after it, and is paused.
     pub fn ask(&self, step: MigrationRequest) -> Result<(), ManageError> {
         let (reply, answer) = sync_channel(1);

@@ -15,7 +15,7 @@
 //! * the machine is held for the switch alone, and nothing of the file's memory is read or written meanwhile;
 //! * a load that fails has touched nothing: all that can be wrong is found before the machine is held, but for memory that
 //!   is read later. That is found before the guest sees it, and the machine stands with `internal-error` and the reason;
-//! * a name is of a complete file (see [`directory`]), and a file that others build on stays;
+//! * a name is of a complete file (see the module `directory`), and a file that others build on stays;
 //! * one save or load is under way at a time;
 //! * the end of the process waits for what is being written, and that leaves nothing behind.
 
