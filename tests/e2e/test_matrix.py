@@ -1,0 +1,280 @@
+"""Every state of a machine by every way of keeping and moving it, one guest a cell.
+
+A guest fills memory before and checks it after; the busy one rewrites it all the while and watches its clocks. The events
+and the state of every cell are those of the tables below.
+"""
+
+import dataclasses
+import pathlib
+import signal
+import tempfile
+import unittest
+
+from test_migration import MIGRATED, Mover
+from vm import NEEDS_RESET, Scenario
+
+
+class States:
+    """How a machine at its prompt, with 4 MiB filled, comes into each state."""
+
+    async def running(self, vm):
+        pass
+
+    async def busy(self, vm):
+        vm.console.type("churn 4 8\n")
+        await vm.console.expect("churning")
+
+    async def suspended(self, vm):
+        await vm.fall_asleep()
+
+    async def alarm(self, vm):
+        await vm.fall_asleep(30)
+
+    async def paused(self, vm):
+        await vm.qmp("stop")
+
+    async def paused_asleep(self, vm):
+        await vm.fall_asleep()
+        await vm.qmp("stop")
+
+    async def prelaunch(self, vm):
+        await vm.qmp("stop")
+        await vm.qmp("system_reset")
+
+    async def shutdown(self, vm):
+        vm.console.type("poweroff\n")
+        await vm.event("SHUTDOWN")
+        await vm.event("STOP")
+
+    async def panicked(self, vm):
+        vm.console.type("panic\n")
+        await vm.event("GUEST_PANICKED")
+        await vm.event("STOP")
+
+    async def bitten(self, vm):
+        vm.console.type("watchdog 10\n")
+        await vm.console.expect("armed")
+        await vm.up()
+        await vm.advance(11)
+        await vm.event("WATCHDOG")
+        await vm.event("STOP")
+
+    async def broken(self, vm):
+        await vm.qmp("x-test-hart-panic", cpu_index=0)
+        await vm.event("STOP")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A state: who makes it, what it is called, and what `cont` makes of it, or None where that is refused."""
+
+    make: str
+    name: str
+    after: str | None = "running"
+
+    @property
+    def live(self):
+        return self.name in ("running", "suspended")
+
+
+ROWS = (
+    Row("running", "running"),
+    Row("busy", "running"),
+    Row("suspended", "suspended", after="suspended"),
+    Row("alarm", "suspended", after="suspended"),
+    Row("paused", "paused"),
+    Row("paused_asleep", "paused", after="suspended"),
+    Row("prelaunch", "prelaunch"),
+    Row("shutdown", "shutdown", after=None),
+    Row("panicked", "guest-panicked"),
+    Row("bitten", "watchdog"),
+    Row("broken", "internal-error", after=None),
+)
+
+# What arrives live tells so.
+ARRIVES = {"running": ["RESUME"], "suspended": ["RESUME", "SUSPEND"]}
+
+
+class Matrix(Scenario):
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="dormouse-matrix-")))
+
+    def machine(self, *arguments):
+        return Mover("-x-snapshots", str(self.folder), "-action", "panic=pause,watchdog=pause", *arguments)
+
+    async def each(self, way):
+        """A new machine in every state, by one way."""
+        for number, row in enumerate(ROWS):
+            with self.subTest(state=row.make):
+                folder, self.folder = self.folder, self.folder / str(number)
+                self.folder.mkdir()
+                try:
+                    async with self.machine() as vm:
+                        await vm.up()
+                        vm.console.type("fill 4\n")
+                        await vm.console.expect("filled 1024 pages")
+                        await vm.up()
+                        await getattr(States(), row.make)(vm)
+                        self.assertEqual(await vm.status(), row.name)
+                        vm.events()
+                        await way(vm, row)
+                finally:
+                    self.folder = folder
+
+    async def sound(self, vm, row):
+        """Brings the guest to life from wherever its state left it, and has it look at its memory and clocks."""
+        if row.after is None:
+            return await vm.refused("cont", NEEDS_RESET)
+        await vm.qmp("cont")
+        self.assertEqual(await vm.status(), row.after)
+        vm.events()
+        if row.after == "suspended":
+            if row.make == "alarm":
+                await vm.advance(31)
+                await vm.event("WAKEUP")
+            else:
+                await self.says(vm, "system_wakeup", ["WAKEUP"], "running")
+        await self.checks(vm, row)
+
+    async def checks(self, vm, row):
+        """The guest runs: it answers, its memory is what it wrote, its clocks went forward."""
+        if row.after == "suspended":
+            await vm.awake()
+        if row.make == "busy":
+            vm.console.type("\n")
+            await vm.console.expect(r"churned \d+ pages, 0 wrong, clocks went back 0 times")
+        if row.make == "prelaunch":
+            # It was reset: there is a boot to see, and memory to fill once more.
+            await vm.up()
+            vm.console.type("fill 4\n")
+            await vm.console.expect("filled 1024 pages")
+        vm.console.type("check\n")
+        await vm.console.expect("checked 1024 pages, 0 wrong")
+        await vm.up()
+        await vm.alive()
+
+    def pair(self, row):
+        """What a machine tells that is halted for a moment: nothing if it stood already."""
+        return {"running": ["STOP", "RESUME"], "suspended": ["STOP", "RESUME", "SUSPEND"]}.get(row.name, [])
+
+    async def job(self, vm, command, **arguments):
+        """Runs a job to its end; it must succeed."""
+        await vm.qmp(command, job_id="job", **arguments)
+        while (jobs := await vm.qmp("query-jobs"))[0]["status"] != "concluded":
+            pass
+        self.assertNotIn("error", jobs[0])
+        await vm.qmp("job-dismiss", id="job")
+
+    async def saved(self, vm, row, name, **arguments):
+        await self.job(vm, "x-snapshot-save", name=name, **arguments)
+        self.assertEqual((vm.events(), await vm.status()), (self.pair(row), row.name))
+
+    # ---- the ways ----
+
+    async def test_saved_and_loaded_again(self):
+        """A save leaves everything as it was; so does a load of what was saved in the same state."""
+
+        async def way(vm, row):
+            await self.saved(vm, row, "one")
+            await self.job(vm, "x-snapshot-load", name="one")
+            self.assertEqual((vm.events(), await vm.status()), (self.pair(row), row.name))
+            await self.sound(vm, row)
+
+        await self.each(way)
+
+    async def loaded(self, row, name):
+        """A new process with a snapshot: it runs and is awake, as on QEMU's command line, unless it is off."""
+        async with self.machine("-loadvm", name) as vm:
+            self.assertEqual(await vm.status(), row.name if row.after is None else "running")
+            if row.after is None:
+                return await vm.refused("cont", NEEDS_RESET)
+            await self.checks(vm, row)
+
+    async def test_a_new_process_loads_it(self):
+        async def way(vm, row):
+            await self.saved(vm, row, "one")
+            await self.loaded(row, "one")
+
+        await self.each(way)
+
+    async def test_a_new_process_loads_a_difference(self):
+        async def way(vm, row):
+            await self.saved(vm, row, "one", incremental=True)
+            await self.saved(vm, row, "two", incremental=True)
+            listed = {entry["name"]: entry.get("parent") for entry in await vm.qmp("x-snapshot-list")}
+            self.assertEqual(listed, {"one": None, "two": "one"})
+            await self.loaded(row, "two")
+            await self.sound(vm, row)
+
+        await self.each(way)
+
+    async def arrives(self, here, there, row):
+        """What both sides tell, and where the guest is now."""
+        self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
+        self.assertEqual((there.events(), await there.status()), (ARRIVES.get(row.name, []), row.name))
+        self.assertEqual((here.events(), await here.status()), (["STOP"] if row.live else [], "postmigrate"))
+        await here.refused("migrate", MIGRATED, uri="unix:/nonexistent")
+        await self.sound(there, row)
+
+    async def test_precopy(self):
+        async def way(here, row):
+            place = f"unix:{self.folder}/m"
+            async with self.machine("-incoming", "defer") as there:
+                await there.qmp("migrate-incoming", uri=place)
+                await here.qmp("migrate", uri=place)
+                self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+                await self.arrives(here, there, row)
+                # The source, taken back, has the same guest at the same point.
+                await self.sound(here, row)
+
+        await self.each(way)
+
+    async def test_a_file(self):
+        async def way(here, row):
+            place = f"file:{self.folder}/f"
+            await here.qmp("migrate", uri=place)
+            self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+            async with self.machine("-incoming", "defer") as there:
+                await there.qmp("migrate-incoming", uri=place)
+                await self.arrives(here, there, row)
+
+        await self.each(way)
+
+    async def interrupted(self, row, here, interrupt, *told):
+        """A migration that ends at its switch-over leaves the source as it was, and able to go with another."""
+        place = f"unix:{self.folder}/m"
+        await here.capability("pause-before-switchover")
+        async with self.machine("-incoming", "defer") as there:
+            await there.qmp("migrate-incoming", uri=place, exit_on_error=False)
+            await here.qmp("migrate", uri=place)
+            await here.told("pre-switchover")
+            self.assertEqual((here.events(), await here.status()), (["STOP"] if row.live else [], "finish-migrate"))
+            await interrupt(there)
+            self.assertEqual(await here.told("cancelled", "failed"), list(told))
+            self.assertEqual((here.events(), await here.status()), (self.pair(row)[1:], row.name))
+        await here.capability("pause-before-switchover", False)
+        await self.sound(here, row)
+
+    async def test_cancelled_at_the_switch_over(self):
+        async def way(here, row):
+            async def cancel(_there):
+                await here.qmp("migrate_cancel")
+
+            await self.interrupted(row, here, cancel, "cancelling", "cancelled")
+
+        await self.each(way)
+
+    async def test_killed_at_the_switch_over(self):
+        async def way(here, row):
+            async def kill(there):
+                there.process.send_signal(signal.SIGKILL)
+                await there.exit_status()
+                await here.qmp("migrate-continue", state="pre-switchover")
+
+            await self.interrupted(row, here, kill, "device", "failed")
+
+        await self.each(way)
+
+
+if __name__ == "__main__":
+    unittest.main()
