@@ -70,10 +70,10 @@ pub fn all() -> Result<bool> {
     Ok(tally.report(strict))
 }
 
-/// The models of parking and kicking, and of memory that is filled, saved and logged, under loom's scheduler, in a target
-/// folder of their own because the flag rebuilds everything.
+/// The models of parking and kicking, of wakes and publication, and of memory that is filled, saved and logged, under loom's
+/// scheduler, in a target folder of their own because the flag rebuilds everything.
 fn loom(tally: &mut Tally) {
-    for package in ["vmcore", "ram"] {
+    for package in ["vmcore", "runstate", "ram"] {
         tally.run(
             &format!("loom: {package}"),
             host::cargo()
