@@ -12,6 +12,7 @@ import copy
 import os
 import pathlib
 import pty
+import random
 import re
 import shutil
 import signal
@@ -34,7 +35,7 @@ BOOT_PATIENCE = 180.0  # seconds for a Linux boot on a busy machine
 
 CONFIGURATION = {
     "qemu.conf": 'security_driver = "none"\nuser = "root"\ngroup = "root"\ncgroup_controllers = []\nnamespaces = []\n'
-    "remember_owner = 0\n",
+    "remember_owner = 0\nmigration_port_min = {port}\n",
     "libvirtd.conf": 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nhost_uuid = "{uuid}"\n'
     'log_outputs = "1:file:/var/log/libvirt/libvirtd.log"\n'
     'log_filters = "1:qemu.qemu_monitor 1:util.command 3:*"\n',
@@ -109,7 +110,10 @@ class Host:
         for name in ("etc", "lib", "cache", "log", "run"):
             (self.folder / name).mkdir()
         for name, text in CONFIGURATION.items():
-            (self.folder / "etc" / name).write_text(text.replace("{uuid}", str(uuid.uuid4())))
+            # Ports of its own, below those that systems give out: several runs of the tests may share a machine.
+            port = str(10240 + random.randrange(1000) * 20)
+            text = text.replace("{uuid}", str(uuid.uuid4())).replace("{port}", port)
+            (self.folder / "etc" / name).write_text(text)
         self._inside = subprocess.Popen(
             [*UNSHARE, sys.executable, str(HERE / "inside.py"), str(self.folder), self.name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
