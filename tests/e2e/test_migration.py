@@ -18,8 +18,8 @@ from vm import NEEDS_RESET, NOT_ASLEEP, PATIENCE, PROGRAM, Embedded, Scenario
 MIGRATED = "Can't migrate the vm that was paused due to previous migration"
 
 
-class Mover(Embedded):
-    """A machine whose migrations are told by events."""
+class Moving:
+    """What a machine has besides, whose migrations are told by events."""
 
     def __init__(self, *arguments, **options):
         super().__init__("-no-shutdown", *arguments, **options)
@@ -45,6 +45,10 @@ class Mover(Embedded):
                 raise AssertionError(f"none of {ends} after {seen}: {await self.qmp('query-migrate')}") from None
             seen.append(event["data"]["status"])
         return seen
+
+
+class Mover(Moving, Embedded):
+    """The embedded guest, on the move."""
 
 
 class Moves(Scenario):
