@@ -345,11 +345,24 @@ class Failures(Moves):
                         await here.qmp(asked)
                     await here.qmp("migrate_cancel")
                     self.assertEqual(await here.told("cancelled", "failed"), ["cancelling", "cancelled"])
+                    self.assertNotIn("error-desc", await here.qmp("query-migrate"))
                     self.assertEqual((here.events(), await here.status()), (events, status))
                     self.assertEqual((await there.told("failed"))[-1], "failed")
                     # B14: and the next one may come.
                     await here.capability("pause-before-switchover", False)
                     await self.move_again(here, there, place)
+
+    async def test_a_page_that_the_host_has_lost_does_not_go_as_zeros(self):
+        async with self.pair() as (here, there, place):
+            here.console.type("fill 4\n")
+            await here.console.expect("filled 1024 pages")
+            await here.qmp("x-test-host-memory-error", address=0x81005000)
+            await there.qmp("migrate-incoming", uri=place, exit_on_error=False)
+            await here.qmp("migrate", uri=place)
+            self.assertEqual((await here.told("completed", "failed"))[-1], "failed")
+            info = await here.qmp("query-migrate")
+            self.assertEqual(info["error-desc"], "the host has lost a page of guest memory")
+            self.assertEqual((await there.told("completed", "failed"))[-1], "failed")
 
     async def move_again(self, here, there, place):
         await there.qmp("migrate-incoming", uri=place)

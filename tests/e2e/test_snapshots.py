@@ -76,6 +76,20 @@ class Snapshots(Scenario):
         await vm.up()
 
 
+
+class LostMemory(Snapshots):
+    async def test_a_page_that_the_host_has_lost_is_not_saved_as_zeros(self):
+        for compress in (False, True):
+            async with self.machine() as vm:
+                await vm.up()
+                vm.console.type("fill 4\n")
+                await vm.console.expect("filled 1024 pages")
+                await vm.qmp("x-test-host-memory-error", address=0x81005000)
+                error, _ = await self.job(vm, "x-snapshot-save", name="lost", compress=compress)
+                self.assertEqual(error, "the host has lost a page of guest memory")
+                self.assertNotIn("lost.snapshot", self.files())
+
+
 class SaveAndLoad(Snapshots):
     async def test_a_running_machine_goes_on_behind_its_snapshot_and_from_it(self):
         async with self.machine() as vm:

@@ -105,6 +105,8 @@ pub(crate) enum OutgoingError {
     Log(#[from] ram::LogsInUse),
     #[error("this machine has no memory")]
     NoMemory,
+    #[error("the host has lost a page of guest memory")]
+    HostMemory,
     #[error("the machine has ended")]
     Ended,
     #[error("a disk cannot be flushed: {0}")]
@@ -221,6 +223,7 @@ impl Outgoing<'_> {
         self.progress.set_up(Instant::now());
         let engine = self.engine().clone();
         let drop_writes = || engine.drop_write_tags();
+        let lost = ram.host_errors();
         let log = ram.start_log(drop_writes)?;
         self.control.ask(MigrationRequest::Pass(1))?;
         self.control.ask(MigrationRequest::Announce(MigrationStatus::Active))?;
@@ -266,6 +269,9 @@ impl Outgoing<'_> {
         let pages = rounds.look(&log, || {}, begin.elapsed());
         rounds.pages(&pages, None)?;
         drop(log);
+        if ram.host_errors() != lost {
+            return Err(OutgoingError::HostMemory);
+        }
         let state = self.engine().save_state().ok_or(OutgoingError::Ended)?;
         for section in state.sections {
             rounds.section(form::to_form(section))?;
@@ -357,6 +363,9 @@ impl Outgoing<'_> {
     fn end(&self, done: Result<(), OutgoingError>) -> MigrationRequest {
         self.progress.ended(Instant::now());
         let Err(error) = done else { return MigrationRequest::OutgoingDone };
+        if !self.committed && self.control.is_cancelled() {
+            return MigrationRequest::OutgoingFailed;
+        }
         let text = match (self.committed, self.one_way) {
             (false, _) => error.to_string(),
             (true, false) => format!("{UNKNOWN} ({error})"),

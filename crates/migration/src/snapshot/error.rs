@@ -50,6 +50,9 @@ pub enum SnapshotError {
     /// The disks could not be flushed: the snapshot would go with what is not on them.
     #[error("The disks cannot be flushed: {0}")]
     Flush(String),
+    /// Memory that was to be saved is gone.
+    #[error("the host has lost a page of guest memory")]
+    HostMemory,
     /// The file cannot be written.
     #[error("Snapshot '{name}' cannot be written: {}", causes(error))]
     Write {

@@ -169,6 +169,13 @@ struct Taken {
     /// The pages that differ from the parent.
     changed: Option<PageSet>,
     chunks: usize,
+    memory: Option<Memory>,
+}
+
+/// Guest memory, and how many pages of it the host had lost when the state was taken.
+struct Memory {
+    ram: Arc<Ram>,
+    lost: u64,
 }
 
 impl Switch {
@@ -213,8 +220,10 @@ impl Switch {
             Target::Packed(file) => Arc::new(Image::packed(file, &machine, work)?),
         };
         let Some(ram) = ram else {
-            return Ok(Taken { machine, image, save: None, log: None, changed: None, chunks: 0 });
+            let (save, log, changed, memory) = (None, None, None, None);
+            return Ok(Taken { machine, image, save, log, changed, chunks: 0, memory });
         };
+        let lost = ram.host_errors();
         let drop_writes = || engine.drop_write_tags();
         let changed = log.as_ref().map(|log| log.take(drop_writes));
         let log = match log {
@@ -225,7 +234,8 @@ impl Switch {
         let sink = Arc::clone(&image) as Arc<dyn ChunkSink>;
         let save = ram.begin_save(portion, sink, drop_writes);
         let save = save.map_err(|_| SnapshotError::Busy("saved"))?;
-        Ok(Taken { machine, image, save: Some(save), log, changed, chunks: ram.chunk_count() })
+        let (save, chunks) = (Some(save), ram.chunk_count());
+        Ok(Taken { machine, image, save, log, changed, chunks, memory: Some(Memory { ram, lost }) })
     }
 }
 
@@ -242,7 +252,7 @@ fn view(saved: &SavedLifecycle) -> RunState {
 impl Taken {
     /// Writes memory behind the machine, and completes the file.
     fn write(self, work: &Work) -> Result<Option<DirtyLog>, Failure> {
-        let Self { machine, image, save, log, changed, chunks } = self;
+        let Self { machine, image, save, log, changed, chunks, memory } = self;
         if let Some(mut save) = save {
             work.set_total(save.left() as u64 * CHUNK_SIZE as u64);
             if let Some(changed) = changed {
@@ -257,6 +267,9 @@ impl Taken {
         }
         if let Some(error) = image.take_error() {
             return Err(error.into());
+        }
+        if memory.is_some_and(|memory| memory.ram.host_errors() != memory.lost) {
+            return Err(SnapshotError::HostMemory.into());
         }
         let image = Arc::into_inner(image).ok_or(SnapshotError::Host("an end"))?;
         image.finish(&machine)?;
