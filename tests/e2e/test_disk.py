@@ -130,7 +130,7 @@ class Works(Scenario):
                 self.assertIn(f"d: rd_bytes={counts['rd_bytes']} ", await vm.hmp("info blockstats"))
                 for times in (0, -1):
                     with self.assertRaisesRegex(ExecuteError, "Parameter 'times' expects a positive number"):
-                        await vm.fault("read", "io", times=times)
+                        await vm.fault("read", "eio", times=times)
                 await vm.qmp("quit")
             self.assertEqual(image.read("reply"), "from the guest\n")
             image.tool("e2fsck", "-fn", str(image.path))
