@@ -378,8 +378,9 @@ class Jobs(Snapshots):
         # A crash in the middle of replacing leaves the old one, and the next writer clears up.
         async with self.machine("-loadvm", "old", memory="1G") as vm:
             client = asyncio.create_task(vm.qmp("human-monitor-command", command_line="savevm old"))
-            while not any(name.startswith(".") for name in self.files()):
-                await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE):
+                while not any(name.startswith(".") for name in self.files()):
+                    await asyncio.sleep(0)
             vm.process.send_signal(signal.SIGKILL)
             await vm.exit_status()
             with contextlib.suppress(Exception):
@@ -460,8 +461,9 @@ class Lazily(Snapshots):
             await self.check(vm, 64 << 8)
 
     async def broken(self, vm, reason):
-        while await vm.status() != "internal-error":
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            while await vm.status() != "internal-error":
+                await asyncio.sleep(0.01)
         life = await vm.qmp("x-query-lifecycle")
         self.assertRegex(str(life), reason)
         await vm.refused("cont", "Resetting the Virtual Machine is required")
