@@ -282,7 +282,8 @@ impl MachineThread {
         let Some(hart) = self.hart(id).filter(|_| epoch == self.lifecycle.epoch()).map(Arc::clone) else {
             return;
         };
-        let hit = hart.slot().hit.take();
+        // It stays there until the harts are parked: without it this one would execute on.
+        let hit = hart.slot().hit;
         let news = self.debug.listens && !self.lifecycle.holds().has(Owner::Debugger);
         if let (true, Some(hit)) = (news, hit) {
             match self.apply(GuestRequest::DebugStop.at(epoch)) {
@@ -294,6 +295,7 @@ impl MachineThread {
                 Err(refusal) => tracing::debug!(%refusal, "a hart's stop for the debugger was refused"),
             }
         }
+        hart.slot().hit = None;
         hart.shared.gate().raise(flag::CONTROL);
     }
 }

@@ -288,6 +288,18 @@ fn b11_continue_and_step_leave_a_sleeping_guest_asleep() {
     }
 }
 
+/// A hart that has ended its step executes nothing more, however soon its thread looks again.
+#[test]
+fn five_hundred_steps_are_five_hundred_instructions() {
+    let rig = Rig::held(&counting());
+    let mut gdb = rig.attach();
+    for step in 0..500 {
+        assert_eq!(gdb.ask("vCont;s:1;c"), "T05thread:01;");
+        // The loop begins at the second instruction.
+        assert_eq!(gdb.pc(), BASE + 4 + 4 * (step % 3), "after {step} steps and one");
+    }
+}
+
 #[test]
 fn a_step_into_sleep_ends_after_the_wake_up() {
     let rig = Rig::held(&sleeping());
