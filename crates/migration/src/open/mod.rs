@@ -1,32 +1,24 @@
 //! Addresses, opened. What can be refused at once is opened before the job begins; connecting and waiting for the other side
 //! is the job's.
 
+mod source;
+mod target;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
-use backends::{BindError, FdSetError, FdSets, SocketFile, listen_tcp, listen_unix};
-use rustix::event::PollFlags;
-use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, connect, socket_with, sockopt,
-};
+use backends::{FdSetError, FdSets};
 use rustix::process::Pid;
 
-use crate::address::Address;
 use crate::channel::{Channel, Cutter, Program};
-
-/// How often a connection is tried again to a server whose queue is full.
-const QUEUE_FULL: Duration = Duration::from_millis(10);
+pub use source::{Listening, Source};
+pub use target::Target;
 
 /// Why a place cannot be opened. The texts are QEMU's where it has them.
 #[derive(Debug, thiserror::Error)]
@@ -155,141 +147,6 @@ pub enum Opened {
     },
 }
 
-/// The other end of an outgoing migration, as far as it can be opened without waiting for anybody.
-#[derive(Debug)]
-pub struct Target(Place);
-
-#[derive(Debug)]
-enum Place {
-    Unix(PathBuf),
-    Tcp { host: String, port: u16 },
-    Open(Opened),
-}
-
-impl Target {
-    /// Opens what can be opened at once. Nothing in a file is changed yet.
-    pub fn prepare(address: &Address, lent: &Lent<'_>, cutter: &Cutter) -> Result<Self, OpenError> {
-        Ok(Self(match address {
-            Address::Unix(path) => Place::Unix(path.clone()),
-            Address::Tcp { host, port } => Place::Tcp { host: host.clone(), port: *port },
-            Address::Fd(name) => Place::Open(passed(lent.take(name)?, cutter)?),
-            Address::Exec(words) => Place::Open(Opened::Channel(run(words, true, cutter)?)),
-            Address::File { path, offset } => {
-                Place::Open(opened(lent.open(path, true)?.into(), *offset, cutter)?)
-            }
-        }))
-    }
-
-    /// Whether memory is packed on the way unless the user says otherwise: where the wire or the disk is slower than that.
-    pub(crate) fn compresses(&self) -> bool {
-        matches!(self.0, Place::Tcp { .. } | Place::Open(Opened::File { .. }))
-    }
-
-    /// Connects.
-    pub fn open(self, cutter: &Cutter) -> Result<Opened, OpenError> {
-        match self.0 {
-            Place::Unix(path) => connect_unix(&path, cutter)
-                .map_err(|source| OpenError::Connect { address: path.display().to_string(), source }),
-            Place::Tcp { host, port } => connect_tcp(&host, port, cutter),
-            Place::Open(opened) => return Ok(opened),
-        }
-        .and_then(|fd| Ok(Opened::Channel(Channel::new(fd, cutter)?)))
-    }
-}
-
-/// Where an incoming migration comes from, bound or open.
-#[derive(Debug)]
-pub struct Source {
-    listener: Option<Listener>,
-    opened: Option<Opened>,
-    address: Option<Listening>,
-}
-
-/// Where an incoming migration is listened for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Listening {
-    /// A path.
-    Unix(PathBuf),
-    /// A host's number, and a port.
-    Tcp(SocketAddr),
-}
-
-#[derive(Debug)]
-struct Listener {
-    fd: OwnedFd,
-    /// Removed when the listener goes.
-    _file: Option<SocketFile>,
-}
-
-impl Source {
-    /// Binds a socket, starts the program or opens the file.
-    pub fn prepare(address: &Address, lent: &Lent<'_>, cutter: &Cutter) -> Result<Self, OpenError> {
-        let open = |opened| Self { listener: None, opened: Some(opened), address: None };
-        Ok(match address {
-            Address::Unix(path) => {
-                let (fd, file) = listen_unix(path).map_err(bind_error)?;
-                Self::listening(fd, Some(file), Listening::Unix(path.clone()))?
-            }
-            Address::Tcp { host, port } => {
-                // A bare 0 is how people write "every address" of IPv4.
-                let host = if host == "0" { "0.0.0.0" } else { host };
-                let (fd, _) = listen_tcp(host, *port).map_err(bind_error)?;
-                let listener = TcpListener::from(fd);
-                let local = listener.local_addr()?;
-                Self::listening(listener.into(), None, Listening::Tcp(local))?
-            }
-            Address::Fd(name) => open(passed(lent.take(name)?, cutter)?),
-            Address::Exec(words) => open(Opened::Channel(run(words, false, cutter)?)),
-            Address::File { path, offset } => open(opened(lent.open(path, false)?.into(), *offset, cutter)?),
-        })
-    }
-
-    fn listening(fd: OwnedFd, file: Option<SocketFile>, address: Listening) -> io::Result<Self> {
-        // Who was about to connect may be gone when we look.
-        ioctl_fionbio(&fd, true)?;
-        Ok(Self { listener: Some(Listener { fd, _file: file }), opened: None, address: Some(address) })
-    }
-
-    /// Where it is listened, if it is.
-    pub fn address(&self) -> Option<&Listening> {
-        self.address.as_ref()
-    }
-
-    /// Waits for the other side.
-    pub fn open(&mut self, cutter: &Cutter) -> io::Result<Opened> {
-        if let Some(opened) = self.opened.take() {
-            return Ok(opened);
-        }
-        let Some(listener) = &self.listener else { return Err(io::Error::other("there is nothing to open")) };
-        loop {
-            cutter.wait(listener.fd.as_fd(), PollFlags::IN)?;
-            match accept_with(&listener.fd, SocketFlags::CLOEXEC) {
-                Ok(fd) => {
-                    // A Unix socket has no such option and needs none.
-                    let _ = sockopt::set_tcp_nodelay(&fd, true);
-                    return Ok(Opened::Channel(Channel::new(fd, cutter)?));
-                }
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-fn bind_error(error: BindError) -> OpenError {
-    match error {
-        BindError::Io { address, source } => OpenError::Bind { address, reason: reason(&source) },
-        BindError::InUse { path } => OpenError::Bind {
-            address: path.display().to_string(),
-            reason: "Address already in use".to_owned(),
-        },
-        BindError::NotASocket { path } => OpenError::Bind {
-            address: path.display().to_string(),
-            reason: "a file that is not a socket is in the way".to_owned(),
-        },
-    }
-}
-
 /// A regular file, or else a stream, for which an offset means nothing.
 fn opened(fd: OwnedFd, offset: u64, cutter: &Cutter) -> Result<Opened, OpenError> {
     let file = File::from(fd);
@@ -329,73 +186,12 @@ fn run(words: &[String], writing: bool, cutter: &Cutter) -> Result<Channel, Open
     Ok(Channel::new(ours, cutter)?.with_program(program))
 }
 
-fn connect_unix(path: &Path, cutter: &Cutter) -> io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(path)?;
-    let fd = socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    loop {
-        match connect(&fd, &address) {
-            Ok(()) => return Ok(fd),
-            Err(Errno::AGAIN) => cutter.sleep(QUEUE_FULL)?,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn connect_tcp(host: &str, port: u16, cutter: &Cutter) -> Result<OwnedFd, OpenError> {
-    let address = format!("{host}:{port}");
-    let addresses = resolve(host, port, cutter)
-        .map_err(|source| OpenError::Resolve { address: address.clone(), source })?;
-    let mut last = Errno::HOSTUNREACH.into();
-    for place in addresses {
-        match connect_to(place, cutter) {
-            Ok(fd) => return Ok(fd),
-            Err(error) => last = error,
-        }
-        if cutter.is_cut() {
-            break;
-        }
-    }
-    Err(OpenError::Connect { address, source: last })
-}
-
-/// The system's resolver cannot be interrupted: it is asked on a thread that is left behind when nobody wants to know any more.
-fn resolve(host: &str, port: u16, cutter: &Cutter) -> io::Result<Vec<SocketAddr>> {
-    let host = if host.is_empty() { "localhost" } else { host }.to_owned();
-    let (done, asking) = io::pipe()?;
-    let (tell, told) = mpsc::channel();
-    thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-        let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-        drop(asking);
-    })?;
-    cutter.wait(done.as_fd(), PollFlags::IN)?;
-    told.recv().unwrap_or_else(|_| Err(io::Error::other("the resolver has failed")))
-}
-
-fn connect_to(place: SocketAddr, cutter: &Cutter) -> io::Result<OwnedFd> {
-    let family = if place.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    match connect(&fd, &place) {
-        Ok(()) => return Ok(fd),
-        Err(Errno::INPROGRESS | Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    cutter.wait(fd.as_fd(), PollFlags::OUT)?;
-    sockopt::socket_error(&fd)??;
-    Ok(fd)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Address;
     use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
 
     struct World {
         folder: tempfile::TempDir,

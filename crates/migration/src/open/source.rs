@@ -1,0 +1,108 @@
+//! Where an incoming migration comes from.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use backends::{BindError, SocketFile, listen_tcp, listen_unix};
+use rustix::event::PollFlags;
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{SocketFlags, accept_with, sockopt};
+
+use super::{Lent, OpenError, Opened, opened, passed, reason, run};
+use crate::address::Address;
+use crate::channel::{Channel, Cutter};
+
+/// Where an incoming migration comes from, bound or open.
+#[derive(Debug)]
+pub struct Source {
+    listener: Option<Listener>,
+    opened: Option<Opened>,
+    address: Option<Listening>,
+}
+
+/// Where an incoming migration is listened for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Listening {
+    /// A path.
+    Unix(PathBuf),
+    /// A host's number, and a port.
+    Tcp(SocketAddr),
+}
+
+#[derive(Debug)]
+struct Listener {
+    fd: OwnedFd,
+    /// Removed when the listener goes.
+    _file: Option<SocketFile>,
+}
+
+impl Source {
+    /// Binds a socket, starts the program or opens the file.
+    pub fn prepare(address: &Address, lent: &Lent<'_>, cutter: &Cutter) -> Result<Self, OpenError> {
+        let open = |opened| Self { listener: None, opened: Some(opened), address: None };
+        Ok(match address {
+            Address::Unix(path) => {
+                let (fd, file) = listen_unix(path).map_err(bind_error)?;
+                Self::listening(fd, Some(file), Listening::Unix(path.clone()))?
+            }
+            Address::Tcp { host, port } => {
+                // A bare 0 is how people write "every address" of IPv4.
+                let host = if host == "0" { "0.0.0.0" } else { host };
+                let (fd, _) = listen_tcp(host, *port).map_err(bind_error)?;
+                let listener = TcpListener::from(fd);
+                let local = listener.local_addr()?;
+                Self::listening(listener.into(), None, Listening::Tcp(local))?
+            }
+            Address::Fd(name) => open(passed(lent.take(name)?, cutter)?),
+            Address::Exec(words) => open(Opened::Channel(run(words, false, cutter)?)),
+            Address::File { path, offset } => open(opened(lent.open(path, false)?.into(), *offset, cutter)?),
+        })
+    }
+
+    fn listening(fd: OwnedFd, file: Option<SocketFile>, address: Listening) -> io::Result<Self> {
+        // Who was about to connect may be gone when we look.
+        ioctl_fionbio(&fd, true)?;
+        Ok(Self { listener: Some(Listener { fd, _file: file }), opened: None, address: Some(address) })
+    }
+
+    /// Where it is listened, if it is.
+    pub fn address(&self) -> Option<&Listening> {
+        self.address.as_ref()
+    }
+
+    /// Waits for the other side.
+    pub fn open(&mut self, cutter: &Cutter) -> io::Result<Opened> {
+        if let Some(opened) = self.opened.take() {
+            return Ok(opened);
+        }
+        let Some(listener) = &self.listener else { return Err(io::Error::other("there is nothing to open")) };
+        loop {
+            cutter.wait(listener.fd.as_fd(), PollFlags::IN)?;
+            match accept_with(&listener.fd, SocketFlags::CLOEXEC) {
+                Ok(fd) => {
+                    // A Unix socket has no such option and needs none.
+                    let _ = sockopt::set_tcp_nodelay(&fd, true);
+                    return Ok(Opened::Channel(Channel::new(fd, cutter)?));
+                }
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn bind_error(error: BindError) -> OpenError {
+    match error {
+        BindError::Io { address, source } => OpenError::Bind { address, reason: reason(&source) },
+        BindError::InUse { path } => OpenError::Bind {
+            address: path.display().to_string(),
+            reason: "Address already in use".to_owned(),
+        },
+        BindError::NotASocket { path } => OpenError::Bind {
+            address: path.display().to_string(),
+            reason: "a file that is not a socket is in the way".to_owned(),
+        },
+    }
+}
