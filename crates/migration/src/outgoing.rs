@@ -40,6 +40,9 @@ const UNFINISHED: &str =
 /// Shortest round: more often than that nobody wants to be told of passes.
 const ROUND: Duration = Duration::from_millis(10);
 
+/// What goes in this time is not worth a pass of its own.
+const NOTHING: Duration = Duration::from_micros(200);
+
 /// Where a migration waits for `migrate-continue`.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -238,23 +241,29 @@ impl Outgoing<'_> {
         rounds.all(&pace)?;
         let mut pass = 1;
         let mut before = 0;
+        let mut last = usize::MAX;
         loop {
             let pages = rounds.look(&log, drop_writes, begin.elapsed());
             let left = rounds
                 .time_for(pages.len() as u64 * ram::PAGE_SIZE, self.number(Number::AvailSwitchoverBandwidth));
-            if left <= Duration::from_millis(self.number(Number::DowntimeLimit)) {
+            let fits = left <= Duration::from_millis(self.number(Number::DowntimeLimit));
+            // What fits already goes before the stop all the same, while each pass leaves less than half of the last.
+            let shrinks = pages.len() < std::mem::replace(&mut last, pages.len()) / 2;
+            if fits && (left < NOTHING || !shrinks) {
                 log.put_back(&pages);
                 break;
             }
             let all = rounds.bytes();
-            if self.has(Capability::AutoConverge) {
+            if !fits && self.has(Capability::AutoConverge) {
                 let percent =
                     brake.look(&self.parameters(), pages.len() as u64 * ram::PAGE_SIZE, all - before);
                 self.slow_down(&mut brake, percent)?;
             }
             before = all;
             pass += 1;
-            self.cutter.sleep(ROUND.saturating_sub(begin.elapsed()))?;
+            if !fits {
+                self.cutter.sleep(ROUND.saturating_sub(begin.elapsed()))?;
+            }
             self.begin_pass(pass)?;
             begin = Instant::now();
             rounds.pages(&pages, Some(&pace))?;
