@@ -13,7 +13,7 @@ SAID = (
     "exiting", "actions", "wakeup-suspend-support",
 )  # fmt: skip
 # What the answer says of the moment at which it was asked, and what no record tells.
-OF_THE_MOMENT = ("time", "guest-clock", "wake-sources")
+OF_THE_MOMENT = ("time", "guest-clock", "arrival", "wake-sources")
 
 
 def spend(life, until):
@@ -100,7 +100,7 @@ class Follower:
         spend(folded, asked["time"]["host-ns"])
         for life in (asked, folded):
             for name in OF_THE_MOMENT:
-                del life[name]
+                life.pop(name, None)
         return {
             name: (folded.get(name), asked.get(name))
             for name in folded.keys() | asked.keys()

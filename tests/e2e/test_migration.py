@@ -97,6 +97,12 @@ class Ways(Moves):
             self.assertLessEqual(info["downtime"], info["total-time"])
             self.assertIn("Migration status: completed\r\n", await here.hmp("info migrate"))
             self.assertEqual((await there.qmp("query-migrate"))["status"], "completed")
+            self.assertNotIn("arrival", await here.qmp("x-query-lifecycle"))
+            arrival = (await there.qmp("x-query-lifecycle"))["arrival"]
+            self.assertEqual(arrival["applied-ns"], 0)
+            self.assertEqual(arrival["downtime-ns"], arrival["resumed"]["wall-ns"] - arrival["left-wall-ns"])
+            self.assertGreater(arrival["downtime-ns"], 0)
+            self.assertIn("arrived: with guest time", await there.hmp("info lifecycle"))
 
     async def test_tcp_with_a_port_that_the_system_chose(self):
         async with self.pair() as (here, there, _):

@@ -49,9 +49,12 @@ impl MachineThread {
             Effect::Emit(event) => self.publish(Some(event)),
             // Freezing takes the timers' lock and waits for callbacks in flight, so it quiesces them too.
             Effect::FreezeClock | Effect::QuiesceTimers => {
-                self.timers.freeze();
+                if self.timers.freeze() {
+                    self.arrivals.froze(self.publisher.now());
+                }
             }
             Effect::ThawClock => {
+                self.arrivals.thaws(self.publisher.now());
                 self.timers.thaw();
             }
             Effect::ParkHarts if self.lifecycle.is_exiting() => self.park_to_exit(),

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod capture;
 mod debug;
 mod effects;
@@ -54,6 +55,7 @@ use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
 use vmcore::{HsmState, Machine, PlaceError, StorageError, Vcpu};
 
+pub use arrival::Arrival;
 pub use capture::HartRegisters;
 pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
 pub use job::{Job, JobControl, JobReport, JobWork};
@@ -67,6 +69,7 @@ pub use status::{Gap, Held, Last, Spent, Status, power_name};
 pub use throttle::Throttle;
 pub use wakes::{WakeCounts, WakeInfo, WakeRecord, WakeReport};
 
+use arrival::ArrivalBook;
 use hart::{Counted, Hart, HartThread};
 use lost::LostPages;
 use machine::{MachineThread, Parts};
@@ -227,6 +230,7 @@ impl Builder {
             .collect();
         let wakes = Arc::new(WakeBook::default());
         wakes.set(&config.lifecycle);
+        let arrivals = Arc::new(ArrivalBook::default());
         let vm = Arc::clone(&config.machine);
         let (worker, work) = Worker::new(&*config.machine, sender.clone());
         let mut owner = MachineThread::new(Parts {
@@ -237,6 +241,7 @@ impl Builder {
             publisher: Arc::clone(&publisher),
             receiver,
             wakes: Arc::clone(&wakes),
+            arrivals: Arc::clone(&arrivals),
             worker,
             lost: LostPages::new(ram.clone()),
         });
@@ -269,6 +274,7 @@ impl Builder {
                 publisher,
                 vm,
                 wakes,
+                arrivals,
                 clocked: Clocked::default(),
                 harts: cores,
                 bell,
@@ -324,6 +330,7 @@ struct Inner {
     publisher: Arc<Publisher>,
     vm: Arc<dyn Machine>,
     wakes: Arc<WakeBook>,
+    arrivals: Arc<ArrivalBook>,
     clocked: Clocked,
     harts: Vec<Arc<Hart>>,
     bell: Arc<Bell>,
@@ -369,6 +376,11 @@ impl Engine {
     /// All about wakes: the sources, armed or not, the policy, what became of those that came. Only looks.
     pub fn wakes(&self) -> WakeReport {
         self.inner.wakes.report(self.inner.vm.wake_sources())
+    }
+
+    /// The last guest that came into this machine, by a load or a migration.
+    pub fn arrival(&self) -> Option<Arrival> {
+        self.inner.arrivals.last()
     }
 
     /// This moment, for [`Status::until`] of the status with this sequence number; never later than the record after it.

@@ -23,6 +23,7 @@ use runstate::{
 use vmcore::{Machine, PlaceError, SbiReturn};
 
 use crate::ManageError;
+use crate::arrival::ArrivalBook;
 use crate::debug::DebugState;
 use crate::hart::Hart;
 use crate::job::{Go, JobControl};
@@ -99,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) receiver: Receiver,
     pub(crate) wakes: Arc<WakeBook>,
+    pub(crate) arrivals: Arc<ArrivalBook>,
     pub(crate) worker: Worker,
     pub(crate) lost: LostPages,
 }
@@ -112,6 +114,7 @@ pub(crate) struct MachineThread {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) receiver: Receiver,
     pub(crate) wakes: Arc<WakeBook>,
+    pub(crate) arrivals: Arc<ArrivalBook>,
     /// What led to what is being carried out.
     pub(crate) cause: Cause,
     pub(crate) worker: Worker,
@@ -139,7 +142,8 @@ pub(crate) struct MachineThread {
 
 impl MachineThread {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { lifecycle, machine, harts, timers, publisher, receiver, wakes, worker, lost } = parts;
+        let Parts { lifecycle, machine, harts, timers, publisher, receiver, wakes, arrivals, worker, lost } =
+            parts;
         Self {
             lifecycle,
             machine,
@@ -148,6 +152,7 @@ impl MachineThread {
             publisher,
             receiver,
             wakes,
+            arrivals,
             worker,
             lost,
             cause: Cause::START,

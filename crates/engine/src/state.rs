@@ -6,12 +6,13 @@
 //!
 //!   board       what is fixed of the machine          first, so that it can be refused before all else
 //!   clock       guest time at the freeze, and how it is counted
+//!   last-ran    the wall clock then, of a guest that has run
 //!   harts       what each hart is about: HSM state; executing, waiting, stopped or past its last word
 //!   hartN       the registers of hart N
 //!   ...         each device, under its name
 //! ```
 //!
-//! Nothing of the host is in it, so that two states of one held machine are equal, and so is one that was loaded. The
+//! Nothing else of the host is in it, so that two states of one held machine are equal, and so is one that was loaded. The
 //! lifecycle value ([`runstate::SavedLifecycle`]) and memory travel beside it: the one because it still changes while
 //! the rest is on its way, the other because of its size.
 //!
@@ -34,6 +35,7 @@ use vmcore::park::fence_kind;
 use vmcore::{BoardInfo, HsmState, LoadError, OtherBoard, Section};
 
 use crate::Engine;
+use crate::arrival;
 use crate::hart::{Doing, Slot};
 use crate::machine::MachineThread;
 
@@ -229,6 +231,11 @@ impl<'a> Sections<'a> {
         Ok(Self(all))
     }
 
+    /// When the guest last ran, if the state says it.
+    fn take_last_ran(&mut self) -> Result<Option<u64>, LoadError> {
+        self.0.remove(arrival::SECTION).map(arrival::decode).transpose()
+    }
+
     fn take(&mut self, name: &str) -> Result<&'a Section, StateError> {
         self.0.remove(name).ok_or_else(|| StateError::Missing(name.to_owned()))
     }
@@ -314,6 +321,7 @@ impl MachineThread {
             return Captured::Again;
         }
         let mut sections = vec![self.machine.board().save(), self.save_clock()];
+        sections.extend(self.arrivals.save());
         let mut about = Vec::new();
         let mut registers = Vec::new();
         for hart in &self.harts {
@@ -348,6 +356,7 @@ impl MachineThread {
         if clock.icount_shift != here {
             return Err(StateError::Counting { saved: clock.icount_shift, here });
         }
+        sections.take_last_ran()?;
         self.decode_harts(sections.take(HARTS)?)?;
         for hart in &self.harts {
             let section = sections.take(&hart_name(hart.shared.id()))?;
@@ -394,6 +403,7 @@ impl MachineThread {
         self.timers
             .clock()
             .restore(&GuestClockState { guest_ns: clock.guest_ns, awake_ns: clock.awake_ns })?;
+        self.arrivals.adopted(clock.guest_ns, sections.take_last_ran()?);
         self.adopt_harts(&mut sections)?;
         // The interrupt controller comes first: then the devices drive its inputs to what they have loaded.
         for device in self.machine.devices().iter().rev() {

@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::mpsc::channel;
 
+use clock::HostClock as _;
 use engine::{By, GuestState, Job, JobControl, JobWork, Staged};
 use runstate::{
     DeviceRequest, ManagementRequest as Ask, MigrationRequest as Step, RunState, SavedLifecycle, WakeSource,
@@ -73,6 +74,35 @@ fn a_running_machine_goes_on_in_another_that_then_saves_the_same() {
     there.ask(Ask::Cont);
     there.hart_runs(0);
     there.hart_runs(1);
+}
+
+/// It is measured by the wall clocks, the one thing that two hosts have in common.
+#[test]
+fn how_long_the_guest_stood_is_told_and_nothing_of_it_is_added_to_its_time() {
+    let (here, between, there) = (World::running(1), World::new(1), World::new(1));
+    here.hart_runs(0);
+    here.host.advance(1_500);
+    here.ask(Ask::Stop);
+    let left = here.host.realtime_ns();
+    here.host.advance(40);
+    let snapshot = here.snapshot();
+    assert_eq!(here.engine.arrival(), None, "it began here");
+    // It is passed on without having run.
+    between.host.set_realtime(left + 1_000);
+    between.load(snapshot);
+    let arrival = between.engine.arrival().unwrap();
+    assert_eq!((arrival.guest_ns, arrival.left_wall_ns), (1_500, Some(left)));
+    assert_eq!((arrival.resumed, arrival.downtime_ns(), arrival.applied_ns()), (None, None, None));
+    there.host.set_realtime(left + 2_000);
+    there.load(between.snapshot());
+    there.host.advance(345);
+    there.ask(Ask::Cont);
+    there.hart_runs(0);
+    there.host.advance(5);
+    there.ask(Ask::Stop);
+    let arrival = there.engine.arrival().unwrap();
+    assert_eq!((arrival.downtime_ns(), arrival.applied_ns()), (Some(2_345), Some(0)));
+    assert_eq!(arrival.resumed.unwrap().wall_ns, left + 2_345);
 }
 
 #[test]
@@ -170,7 +200,12 @@ fn a_state_is_refused_for_each_thing_that_is_wrong_with_it_and_nothing_has_chang
         let name = &section.name;
         let mut without = state.clone();
         without.sections.retain(|other| other.name != *name);
-        assert_eq!(world.refusal(&without), format!("the saved state has no section '{name}'"));
+        if name == "last-ran" {
+            // Of a guest that has not run, or of an older program.
+            world.engine.check_state(&without).unwrap();
+        } else {
+            assert_eq!(world.refusal(&without), format!("the saved state has no section '{name}'"));
+        }
         let mut twice = state.clone();
         twice.sections.push(section.clone());
         assert_eq!(world.refusal(&twice), format!("the saved state has two sections '{name}'"));

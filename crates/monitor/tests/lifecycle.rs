@@ -294,7 +294,7 @@ impl Folder {
             slot["host-ns"] = json!(slot["host-ns"].as_u64().unwrap() + passed);
         }
         for life in [&mut asked, &mut folded] {
-            for member in ["time", "guest-clock", "wake-sources"] {
+            for member in ["time", "guest-clock", "arrival", "wake-sources"] {
                 life.as_object_mut().unwrap().remove(member);
             }
         }

@@ -100,6 +100,14 @@ fn describe(life: &XLifecycle) -> Vec<String> {
         seconds(clock.awake_ns),
         if clock.advances { "advances" } else { "stands" }
     ));
+    if let Some(arrival) = &life.arrival {
+        let stood = match arrival.downtime_ns {
+            Some(ns) => format!("after {} without running", seconds(ns.max(0).cast_unsigned())),
+            None if arrival.resumed.is_some() => "and has run since".to_owned(),
+            None => "and has not run here yet".to_owned(),
+        };
+        lines.push(format!("arrived: with guest time {}, {stood}", seconds(arrival.guest_ns)));
+    }
     if let Some(last) = &life.last_wake {
         lines.push(format!(
             "last wake: {}, {} ago; {} in all",

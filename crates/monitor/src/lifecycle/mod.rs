@@ -159,6 +159,18 @@ impl From<&WakeInfo> for XWakeSource {
     }
 }
 
+impl From<engine::Arrival> for XArrival {
+    fn from(arrival: engine::Arrival) -> Self {
+        Self {
+            guest_ns: arrival.guest_ns,
+            left_wall_ns: arrival.left_wall_ns,
+            resumed: arrival.resumed.map(XMoment::from),
+            downtime_ns: arrival.downtime_ns(),
+            applied_ns: arrival.applied_ns(),
+        }
+    }
+}
+
 impl XLifecycle {
     /// What `status` says at this moment, with what can only be looked at.
     pub(crate) fn new(env: &Env<'_>) -> Self {
@@ -235,6 +247,7 @@ impl XLifecycle {
                 guest_ns: times.guest_ns,
                 awake_ns: times.awake_ns,
             },
+            arrival: engine.arrival().map(XArrival::from),
             wake_sources: env.wakes().sources.iter().map(XWakeSource::from).collect(),
         }
     }

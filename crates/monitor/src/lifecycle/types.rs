@@ -298,6 +298,24 @@ qapi_struct! {
 }
 
 qapi_struct! {
+    /// The last guest that came into this machine, by a load or a migration.
+    XArrival {
+        /// Guest time that it came with, in nanoseconds.
+        guest_ns: u64 = "guest-ns",
+        /// The wall clock in nanoseconds when its time last advanced where it came from. Missing if it never ran, or is of a
+        /// program that did not say.
+        left_wall_ns: Option<u64> = "left-wall-ns",
+        /// When its time first advanced here. Missing while it stands.
+        resumed: Option<XMoment> = "resumed",
+        /// How long its time stood between the two, in nanoseconds of the wall clocks; below 0 where those of two hosts do not
+        /// agree. The real-time clock makes up for it, unless it follows guest time (`-rtc clock=vm`).
+        downtime_ns: Option<i64> = "downtime-ns",
+        /// What of that was added to the guest's own time: 0.
+        applied_ns: Option<i64> = "applied-ns",
+    }
+}
+
+qapi_struct! {
     /// A wake source at this moment.
     XWakeSource {
         /// Its name.
@@ -421,6 +439,8 @@ qapi_struct! {
         power_times: Vec<XPowerTime> = "power-times",
         /// The guest's clock. Not folded: looked at now.
         guest_clock: XGuestClock = "guest-clock",
+        /// The last guest that came into this machine, by a load or a migration. Not folded: looked at now.
+        arrival: Option<XArrival> = "arrival",
         /// The wake sources. Not folded: looked at now.
         wake_sources: Vec<XWakeSource> = "wake-sources",
     }
