@@ -8,13 +8,17 @@
 //!   back end's thread ── Bell::ring ── rung ────────────┘
 //! ```
 //!
-//! Invariant: while the machine is held no device is given a [`Transport`], so nothing that the driver could see changes.
+//! Invariants:
+//! * while the machine is held no device is given a [`Transport`], so nothing that the driver could see changes;
+//! * nobody is kept waiting for memory that is still on its way from another host: a chain whose memory is not here is not
+//!   there yet ([`Transport::pop`]), and the device is called again when it is.
 
 mod console;
 mod disk;
 mod entropy;
 mod input;
 mod mmio;
+mod presence;
 mod transport;
 
 pub use console::{Console, ConsoleError, PortBackend, PortConfig, PortLine, PortWatcher};

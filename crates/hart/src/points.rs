@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use ram::RamError;
 use vmcore::{Debug, DebugHit, Exit, Point, Register, Space, Watch};
 
 use crate::csr::{numbers, status};
@@ -19,6 +20,20 @@ use crate::pmp::Access;
 use crate::trap::{Cause, Trap};
 
 const PAGE_MASK: u64 = !(ram::PAGE_SIZE - 1);
+
+/// How often the debugger asks for memory that is on its way from another host, some milliseconds each time.
+const ATTEMPTS: usize = 50;
+
+/// Accesses memory that may be on its way.
+fn patiently(mut access: impl FnMut() -> Result<(), RamError>) -> Result<(), RamError> {
+    let mut attempts = 1;
+    loop {
+        match access() {
+            Err(RamError::Delayed { .. }) if attempts < ATTEMPTS => attempts += 1,
+            other => return other,
+        }
+    }
+}
 
 /// One watchpoint: first and last address, and what it waits for.
 #[derive(Clone, Copy, Debug)]
@@ -215,7 +230,7 @@ impl Debug for Hart {
         while done < bytes.len() {
             let Some((phys, len)) = self.piece(space, addr, done, bytes.len()) else { break };
             let Some(part) = bytes.get_mut(done..done + len) else { break };
-            if self.ram.read(phys, part).is_err() {
+            if patiently(|| self.ram.read(phys, part)).is_err() {
                 break;
             }
             done += len;
@@ -228,7 +243,7 @@ impl Debug for Hart {
         while done < bytes.len() {
             let Some((phys, len)) = self.piece(space, addr, done, bytes.len()) else { break };
             let Some(part) = bytes.get(done..done + len) else { break };
-            if self.ram.write(phys, part).is_err() {
+            if patiently(|| self.ram.write(phys, part)).is_err() {
                 break;
             }
             done += len;

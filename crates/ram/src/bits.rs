@@ -55,6 +55,12 @@ impl Bits {
         new
     }
 
+    /// What is in the set, 64 numbers a word.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let word = |at| self.words.get(at).map_or(0, |word| word.load(Ordering::Acquire));
+        (0..self.len.div_ceil(WORD)).map(word).collect()
+    }
+
     /// Empties the set and returns what was in it, 64 numbers a word.
     pub(crate) fn take(&self) -> Vec<u64> {
         let take = |at| match self.words.get(at) {

@@ -39,6 +39,12 @@ pub enum RamError {
         /// Length in bytes.
         len: u64,
     },
+    /// What is there is on its way from another host.
+    #[error("the memory at guest address {addr:#x} is still on its way")]
+    Delayed {
+        /// First guest physical address of the access.
+        addr: u64,
+    },
     /// What is there cannot be had.
     #[error(transparent)]
     Lost(#[from] MemoryLost),
@@ -72,7 +78,8 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum FillError {
     /// It has waited for as long as it may hold up whoever needs the chunk: some milliseconds, within which a machine that
-    /// is asked to stop does stop. A hart looks at what is wanted of it and tries again; a device tries again at once.
+    /// is asked to stop does stop. A hart looks at what is wanted of it and tries again; whoever else reads or writes tries
+    /// again at once, unless the source [is far](crate::ChunkSource::is_far).
     #[error("the memory is still on its way")]
     Interrupted,
     /// It cannot be had: damaged, truncated, or whoever had it is gone.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{FillError, OpenError, RamError};
-use crate::memory::{Memory, Use};
+use crate::memory::{Memory, Use, Waits};
 use crate::set::Portion;
 use crate::sync::atomic::Ordering;
 use crate::sync::write;
@@ -14,12 +14,23 @@ use crate::{CHUNK_SIZE, Ram};
 ///
 /// A hart that needs a chunk is inside its run meanwhile, and a device perhaps inside an access, so a machine that is asked
 /// to stop waits for a fill that is under way. That is meant for a read of the host's own disk. A source that may have to
-/// wait for longer answers [`FillError::Interrupted`] after some milliseconds, as often as it likes, and fails for good when
-/// the machine is to end.
+/// wait for longer answers [`FillError::Interrupted`] after some milliseconds, as often as it likes.
 pub trait ChunkSource: Send + Sync {
     /// Writes the content of chunk `chunk` into `into`, which is of its length and zero, after it has been found right
     /// (whatever checksum goes with it). Called by one thread at a time for each chunk, and by several for several.
     fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError>;
+
+    /// Whether content comes from another host, at a time that nobody knows. Only harts wait for it, each on its own and
+    /// for some milliseconds at a time; for everybody else what is absent is [`RamError::Delayed`], and
+    /// [`Memory::is_here`](crate::Memory::is_here) says beforehand.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// Somebody needs `chunk` and does not wait for it: one that [is far](Self::is_far) sends for it. Never blocks.
+    fn want(&self, chunk: usize) {
+        let _ = chunk;
+    }
 }
 
 impl Ram {
@@ -41,7 +52,9 @@ impl Ram {
         tracking.forget_losses();
         match portion {
             Portion::All => memory.discard(0, most),
-            Portion::ChunksOf(pages) => pages.chunks().for_each(|chunk| memory.discard(chunk, 1)),
+            Portion::ChunksOf(_) | Portion::Chunks(_) => {
+                portion.chunks().take_while(|chunk| *chunk < most).for_each(|chunk| memory.discard(chunk, 1));
+            }
         }
         drop(slot);
         drop(old);
@@ -49,7 +62,7 @@ impl Ram {
     }
 
     /// Gives up what is absent: it is zero from here on, but for what is still to be saved as it was. For a reset, after which
-    /// no guest asks for what it had, of a machine whose content [cannot be had](Ram::missing).
+    /// no guest asks for what it had, of a machine whose content [cannot be had](Ram::missing), or not [now](Ram::fills_from_afar).
     ///
     /// Every hart is outside and no device is at work.
     pub fn give_up_absent(&self) {
@@ -84,6 +97,21 @@ impl Ram {
     /// How many chunks are absent.
     pub fn absent(&self) -> usize {
         self.memory.tracking.absent_left.load(Ordering::SeqCst)
+    }
+
+    /// Which chunks are absent: bit `n % 64` of word `n / 64` is chunk `n`.
+    pub fn absent_chunks(&self) -> Vec<u64> {
+        self.memory.tracking.absent.words()
+    }
+
+    /// Whether what is absent comes from [another host](ChunkSource::is_far).
+    pub fn fills_from_afar(&self) -> bool {
+        self.memory.tracking.on() & on::FILL != 0 && self.memory.tracking.is_far()
+    }
+
+    /// Fills chunk `chunk` if it is absent: for one who has got it for the source.
+    pub fn fill_chunk(&self, chunk: usize) -> Result<(), OpenError> {
+        self.present(chunk, self.chunk_len(chunk))
     }
 
     /// Fills the first absent chunk from `from` on and returns its number; `None`: there is none. For one who reads in the
@@ -155,7 +183,8 @@ impl Ram {
             return Err(RamError::OutOfRange { addr, len: len as u64 });
         }
         if memory.tracking.unsaved.has(chunk) {
-            memory.open_chunk(chunk, Use::Write)?;
+            let addr = self.base() + (chunk * CHUNK_SIZE) as u64;
+            self.made_ready(memory.open_chunk(chunk, Use::Write, Waits::AWhile), addr)?;
         }
         let claim = memory.tracking.claims.claim(chunk);
         put(memory);

@@ -27,6 +27,8 @@
 //! * an error of the host's memory under RAM ends no process: the page is lost, which is told ([`Ram::on_host_error`]);
 //! * an absent chunk is zero and untouched until one thread has filled it; the others that need it wait for it, and
 //!   for no other. If it cannot be had the access does not happen;
+//! * only harts wait for another host, each outside of every device and for some milliseconds at a time: devices are told what
+//!   is [not here](Memory::is_here) before they begin, and an access that comes upon it all the same fails;
 //! * a chunk that is to be saved is written by nobody before it is saved;
 //! * a hart notes a page as dirty before it stores, and its stores are over when it has served a fence; a device notes it
 //!   after it has written. So one who takes a log, fences, and then reads the pages misses nothing: what he does not see is
@@ -62,7 +64,8 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 use mapping::Mapping;
-use memory::{Regions, Use};
+use memory::{Regions, Use, Waits};
+use sync::lock;
 use sys::memory::Watched;
 use tracking::Tracking;
 
@@ -185,17 +188,18 @@ impl Ram {
         self.memory.mapping.host(page * PAGE_SIZE as usize).ok_or(OpenError::Outside)
     }
 
-    /// Copies guest memory at `addr` into `bytes`. For anybody but a hart's own accesses.
+    /// Copies guest memory at `addr` into `bytes`. For anybody but a hart's own accesses. What comes from
+    /// [another host](ChunkSource::is_far) may be [`RamError::Delayed`], some milliseconds later.
     pub fn read(&self, addr: u64, bytes: &mut [u8]) -> Result<(), RamError> {
         self.check(addr, bytes.len())?;
-        self.memory.open_range(addr, bytes.len(), Use::Read)?;
+        self.made_ready(self.memory.open_range(addr, bytes.len(), Use::Read, Waits::AWhile), addr)?;
         self.memory.regions.read_slice(bytes, GuestAddress(addr)).map_err(|_| out_of_range(addr, bytes.len()))
     }
 
-    /// Copies `bytes` into guest memory at `addr`. For anybody but a hart's own accesses.
+    /// Copies `bytes` into guest memory at `addr`, as [`Ram::read`] reads.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), RamError> {
         self.check(addr, bytes.len())?;
-        self.memory.open_range(addr, bytes.len(), Use::Write)?;
+        self.made_ready(self.memory.open_range(addr, bytes.len(), Use::Write, Waits::AWhile), addr)?;
         self.memory
             .regions
             .write_slice(bytes, GuestAddress(addr))
@@ -204,6 +208,27 @@ impl Ram {
 
     fn check(&self, addr: u64, len: usize) -> Result<(), RamError> {
         if self.contains(addr, len as u64) { Ok(()) } else { Err(out_of_range(addr, len)) }
+    }
+
+    fn made_ready(&self, made: Result<(), OpenError>, addr: u64) -> Result<(), RamError> {
+        made.map_err(|error| match error {
+            OpenError::Interrupted | OpenError::Outside => RamError::Delayed { addr },
+            OpenError::Lost(loss) => loss.into(),
+        })
+    }
+
+    // ---- content that comes later ----
+
+    /// Has `watcher` called, on a thread that holds nothing, when some of the content has come that somebody
+    /// [missed](Memory::is_here).
+    pub fn on_arrival(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        lock(&self.memory.tracking.watchers).push(Arc::new(watcher));
+    }
+
+    /// Some content has come: calls whoever watches. For the one who brings it.
+    pub fn tell_arrival(&self) {
+        let watchers = lock(&self.memory.tracking.watchers).clone();
+        watchers.iter().for_each(|watcher| watcher());
     }
 
     // ---- content that cannot be had ----

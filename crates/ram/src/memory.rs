@@ -24,6 +24,18 @@ pub(crate) enum Use {
     Write,
 }
 
+/// For how long an access may keep its thread that finds its chunk absent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Waits {
+    /// For as long as the source takes before it answers. Of one on this host: until it has the chunk.
+    AWhile,
+    /// For a source on this host alone.
+    ForNobody,
+}
+
+/// How much is sent for at once of what a device needs.
+const AHEAD: usize = 256;
+
 /// The `vm_memory` view of RAM that `virtio-queue` and devices use: every range is made ready before it is accessed, and
 /// every write is noted after it was made.
 #[derive(Clone)]
@@ -163,33 +175,70 @@ impl Memory {
         self.mapping.len().saturating_sub(start).min(CHUNK_SIZE)
     }
 
+    /// The chunks that `len` bytes at `addr` are in, as far as they are RAM.
+    fn chunks_of(&self, addr: u64, len: usize) -> std::ops::Range<usize> {
+        let start = addr.saturating_sub(self.base);
+        let end = addr.saturating_add(len as u64).saturating_sub(self.base).min(self.mapping.len() as u64);
+        let chunk_size = CHUNK_SIZE as u64;
+        (start / chunk_size) as usize..end.div_ceil(chunk_size) as usize
+    }
+
+    /// Whether nobody on another host has to be waited for before `len` bytes at `addr` are accessed, as far as they are RAM.
+    /// If somebody has, they are sent for; [`Ram::on_arrival`](crate::Ram::on_arrival) tells when to ask again.
+    pub fn is_here(&self, addr: u64, len: usize) -> bool {
+        if self.tracking.on() & on::FILL == 0 || len == 0 {
+            return true;
+        }
+        let chunks = self.chunks_of(addr, len);
+        let (mut next, mut missing) = (chunks.start, 0);
+        while let Some(chunk) = self.tracking.absent.next(next).filter(|chunk| *chunk < chunks.end) {
+            if !self.tracking.want(chunk) {
+                return true;
+            }
+            (next, missing) = (chunk + 1, missing + 1);
+            if missing == AHEAD {
+                break;
+            }
+        }
+        missing == 0
+    }
+
     /// Makes what of `len` bytes at `addr` is RAM ready, for one who can only wait or fail. A loss is reported.
-    pub(crate) fn open_range(&self, addr: u64, len: usize, access: Use) -> Result<(), MemoryLost> {
+    pub(crate) fn open_range(
+        &self,
+        addr: u64,
+        len: usize,
+        access: Use,
+        waits: Waits,
+    ) -> Result<(), OpenError> {
         let on = self.tracking.on();
         if on & (on::FILL | on::SAVE) == 0 || len == 0 {
             return Ok(());
         }
-        let start = addr.saturating_sub(self.base);
-        let end = addr.saturating_add(len as u64).saturating_sub(self.base).min(self.mapping.len() as u64);
-        let chunk_size = CHUNK_SIZE as u64;
-        for chunk in start / chunk_size..end.div_ceil(chunk_size) {
-            self.open_chunk(chunk as usize, access).inspect_err(|loss| self.tracking.report(loss))?;
-        }
-        Ok(())
+        self.chunks_of(addr, len).try_for_each(|chunk| {
+            self.open_chunk(chunk, access, waits).inspect_err(|error| {
+                if let OpenError::Lost(loss) = error {
+                    self.tracking.report(loss);
+                }
+            })
+        })
     }
 
-    /// Makes `chunk` ready. A device cannot be taken back to where it was before its access: it tries until the source has
-    /// the chunk or says that nobody has.
-    pub(crate) fn open_chunk(&self, chunk: usize, access: Use) -> Result<(), MemoryLost> {
+    /// Makes `chunk` ready. Nobody but a hart can be taken back to where it was before its access: he tries until the source
+    /// has the chunk or says that nobody has. One on another host may never say either.
+    pub(crate) fn open_chunk(&self, chunk: usize, access: Use, waits: Waits) -> Result<(), OpenError> {
         loop {
             let save = access == Use::Write && self.tracking.unsaved.has(chunk);
-            if !save && !self.tracking.absent.has(chunk) {
+            let absent = self.tracking.absent.has(chunk);
+            if !save && !absent {
                 return Ok(());
             }
+            if absent && waits == Waits::ForNobody && self.tracking.want(chunk) {
+                return Err(OpenError::Interrupted);
+            }
             match self.settle(chunk, save) {
-                Ok(()) => return Ok(()),
-                Err(OpenError::Lost(loss)) => return Err(loss),
-                Err(OpenError::Interrupted | OpenError::Outside) => {}
+                Err(OpenError::Interrupted) if !self.tracking.is_far() => {}
+                made => return made,
             }
         }
     }
@@ -228,8 +277,8 @@ impl GuestMemory for Memory {
         access: Permissions,
     ) -> GuestMemoryResult<impl GuestMemorySliceIterator<'a, BS<'a, Writes>>> {
         let access = if access.has_write() { Use::Write } else { Use::Read };
-        self.open_range(addr.0, count, access)
-            .map_err(|loss| GuestMemoryError::IOError(std::io::Error::other(loss)))?;
+        self.open_range(addr.0, count, access, Waits::ForNobody)
+            .map_err(|error| GuestMemoryError::IOError(std::io::Error::other(error)))?;
         Ok(GuestMemoryBackend::get_slices(&self.regions, addr, count))
     }
 }

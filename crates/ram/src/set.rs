@@ -49,9 +49,7 @@ impl PageSet {
 
     /// The chunks that any of the pages is in, ascending.
     pub fn chunks(&self) -> impl Iterator<Item = usize> + '_ {
-        self.chunk_words().enumerate().flat_map(|(at, word)| {
-            (0..WORD).filter(move |bit| word >> bit & 1 != 0).map(move |bit| at * WORD + bit)
-        })
+        numbers(self.chunk_words())
     }
 
     /// The same as bits, 64 chunks a word.
@@ -83,17 +81,32 @@ pub enum Portion<'a> {
     All,
     /// The chunks that these pages are in.
     ChunksOf(&'a PageSet),
+    /// These chunks: bit `n % 64` of word `n / 64` is chunk `n`.
+    Chunks(&'a [u64]),
 }
 
 impl Portion<'_> {
     /// As bits, 64 chunks a word; more than there are.
     pub(crate) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        let (all, some) = match self {
-            Self::All => (Some(u64::MAX), None),
-            Self::ChunksOf(pages) => (None, Some(pages.chunk_words())),
+        let (all, of_pages, given) = match self {
+            Self::All => (Some(u64::MAX), None, &[][..]),
+            Self::ChunksOf(pages) => (None, Some(pages.chunk_words()), &[][..]),
+            Self::Chunks(words) => (None, None, *words),
         };
-        all.into_iter().cycle().chain(some.into_iter().flatten())
+        all.into_iter().cycle().chain(of_pages.into_iter().flatten()).chain(given.iter().copied())
     }
+
+    /// Their numbers, ascending; more than there are.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = usize> + '_ {
+        numbers(self.words())
+    }
+}
+
+/// The numbers of the bits that are set in `words`.
+fn numbers(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
+    words.enumerate().flat_map(|(at, word)| {
+        (0..WORD).filter(move |bit| word >> bit & 1 != 0).map(move |bit| at * WORD + bit)
+    })
 }
 
 #[cfg(test)]

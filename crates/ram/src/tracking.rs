@@ -9,7 +9,7 @@ use crate::claims::Claims;
 use crate::code::CodeMap;
 use crate::error::MemoryLost;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
-use crate::sync::{Mutex, RwLock, lock};
+use crate::sync::{Mutex, RwLock, lock, read};
 use crate::{CHUNK_SIZE, ChunkSink, ChunkSource, PAGE_SIZE, PAGES_PER_CHUNK};
 
 /// Dirty logs that can be kept at once: one of a migration, one since the last snapshot.
@@ -29,6 +29,9 @@ pub(crate) mod on {
 
 /// Who is told of lost memory.
 type Reporter = Box<dyn Fn(&MemoryLost) + Send + Sync>;
+
+/// Who is told that content has come.
+pub(crate) type Watcher = Arc<dyn Fn() + Send + Sync>;
 
 /// See the module's documentation.
 pub(crate) struct Tracking {
@@ -53,6 +56,7 @@ pub(crate) struct Tracking {
     lost: Mutex<Option<MemoryLost>>,
     losses: AtomicU32,
     reporter: OnceLock<Reporter>,
+    pub(crate) watchers: Mutex<Vec<Watcher>>,
 }
 
 impl Tracking {
@@ -75,6 +79,7 @@ impl Tracking {
             lost: Mutex::new(None),
             losses: AtomicU32::new(0),
             reporter: OnceLock::new(),
+            watchers: Mutex::new(Vec::new()),
         })
     }
 
@@ -108,6 +113,18 @@ impl Tracking {
     /// Notes that `chunk` is zero now.
     pub(crate) fn untouch(&self, chunk: usize) {
         self.touched.remove(chunk);
+    }
+
+    /// Whether absent chunks come from another host.
+    pub(crate) fn is_far(&self) -> bool {
+        read(&self.source).as_ref().is_some_and(|source| source.is_far())
+    }
+
+    /// Sends for `chunk` if it comes from another host. Whether it does.
+    pub(crate) fn want(&self, chunk: usize) -> bool {
+        let source = read(&self.source);
+        let far = source.as_ref().filter(|source| source.is_far());
+        far.map(|source| source.want(chunk)).is_some()
     }
 
     // ---- dirty logs ----

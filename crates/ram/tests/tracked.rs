@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use ram::{
-    CHUNK_SIZE, LogsInUse, OpenError, PAGE_SIZE, PAGES_PER_CHUNK, PageSet, Portion, Ram, RamError, SaveInUse,
+    CHUNK_SIZE, ChunkSource, FillError, LogsInUse, OpenError, PAGE_SIZE, PAGES_PER_CHUNK, PageSet, Portion,
+    Ram, RamError, SaveInUse,
 };
 use support::*;
 use vm_memory::{Bytes, GuestAddress};
@@ -140,6 +141,65 @@ fn a_device_outlasts_interruptions_and_a_hart_is_told_of_them() {
     ram.read(chunk_at(0), &mut bytes).unwrap();
     assert_eq!((bytes, source.counts()[0]), ([content(0)], 4));
     assert!(ram.missing().is_none());
+}
+
+/// Another host that gives nothing until it is told to, and is never waited for by who cannot go back.
+#[derive(Default)]
+struct Far {
+    gives: AtomicBool,
+    wanted: Mutex<Vec<usize>>,
+}
+
+impl ChunkSource for Far {
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
+        if !self.gives.load(Ordering::SeqCst) {
+            return Err(FillError::Interrupted);
+        }
+        into.fill(content(chunk));
+        Ok(())
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn want(&self, chunk: usize) {
+        self.wanted.lock().unwrap().push(chunk);
+    }
+}
+
+#[test]
+fn nobody_is_kept_waiting_for_another_host() {
+    let far = Arc::new(Far::default());
+    let ram = Ram::new(BASE, SIZE).unwrap();
+    ram.write_chunk(0, &[9; CHUNK_SIZE]).unwrap();
+    ram.write_chunk(1, &[9; CHUNK_SIZE]).unwrap();
+    ram.replace(Portion::Chunks(&[0b1110]), Arc::clone(&far) as _, || {});
+    assert_eq!((ram.absent_chunks(), ram.absent(), ram.fills_from_afar()), (vec![0b1110], 3, true));
+    let memory = ram.memory();
+    assert!(memory.is_here(BASE, CHUNK_SIZE) && memory.is_here(BASE - 5, 5) && memory.is_here(BASE, 0));
+    assert!(!memory.is_here(BASE + 10, 2 * CHUNK_SIZE), "a part of it is not");
+    assert_eq!(*far.wanted.lock().unwrap(), [1, 2]);
+    let mut bytes = [0; 2];
+    let at = chunk_at(1) - 1;
+    assert!(matches!(ram.read(at, &mut bytes), Err(RamError::Delayed { addr }) if addr == at));
+    assert!(matches!(ram.write(at, &bytes), Err(RamError::Delayed { .. })));
+    assert!(memory.read_slice(&mut bytes, GuestAddress(at)).is_err() && ram.missing().is_none());
+    assert_eq!(far.wanted.lock().unwrap()[2..], [1], "a device that comes upon it sends for it too");
+
+    let told = Arc::new(AtomicUsize::new(0));
+    let teller = Arc::clone(&told);
+    ram.on_arrival(move || {
+        teller.fetch_add(1, Ordering::SeqCst);
+    });
+    far.gives.store(true, Ordering::SeqCst);
+    ram.fill_chunk(1).unwrap();
+    ram.tell_arrival();
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
+    assert_eq!((bytes, ram.absent()), ([9, content(1)], 2));
+    ram.give_up_absent();
+    assert!(memory.is_here(BASE, SIZE as usize) && !ram.fills_from_afar());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! DBCN, chapter 12: a console through guest memory.
 
+use ram::RamError;
 use sbi_spec::dbcn;
 use vmcore::{EcallOutcome, SbiCall};
 
@@ -38,7 +39,7 @@ impl Sbi {
         };
         match self.ram.read(low, chunk) {
             Ok(()) => ok(self.console.write(chunk) as u64),
-            Err(_outside) => invalid_param(),
+            Err(error) => unreachable_memory(&error),
         }
     }
 
@@ -47,6 +48,10 @@ impl Sbi {
         let (true, Some(chunk)) = (self.is_shared(len, low, high), first_of(&mut bytes, len)) else {
             return invalid_param();
         };
+        // Input that is taken must have a place to go.
+        if let Err(error) = self.ram.read(low, chunk) {
+            return unreachable_memory(&error);
+        }
         let count = self.console.read(chunk).min(chunk.len());
         match chunk.get(..count).map(|given| self.ram.write(low, given)) {
             Some(Ok(())) => ok(count as u64),
@@ -57,6 +62,14 @@ impl Sbi {
     /// Whether all `len` bytes are in RAM, even if fewer are moved.
     fn is_shared(&self, len: u64, low: u64, high: u64) -> bool {
         high == 0 && self.ram.contains(low, len)
+    }
+}
+
+/// The hart calls again if the memory is still on its way, and can be parked meanwhile.
+fn unreachable_memory(error: &RamError) -> EcallOutcome {
+    match error {
+        RamError::Delayed { .. } => EcallOutcome::Again,
+        _ => invalid_param(),
     }
 }
 

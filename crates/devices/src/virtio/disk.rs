@@ -235,7 +235,16 @@ impl Block {
         }
         let waiting: Vec<u64> =
             self.outstanding.iter().filter(|(_, one)| !one.submitted).map(|(number, _)| *number).collect();
-        waiting.into_iter().try_for_each(|number| self.submit(number, transport))
+        for number in waiting {
+            let Some(one) = self.outstanding.get(&number) else { continue };
+            if !transport.is_here(0, one.request.places())? {
+                // In order: the others wait for this one.
+                self.retry = true;
+                break;
+            }
+            self.submit(number, transport)?;
+        }
+        Ok(())
     }
 
     fn checked(&self, section: &Section) -> Result<Saved, LoadError> {
@@ -320,7 +329,7 @@ impl VirtioDevice for Block {
     fn rung(&mut self, transport: &mut Transport<'_>) -> Result<(), Broken> {
         self.finish(transport)?;
         self.try_again(transport)?;
-        self.begin(transport)
+        if self.retry { Ok(()) } else { self.begin(transport) }
     }
 
     fn reset(&mut self) {

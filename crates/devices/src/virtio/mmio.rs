@@ -4,7 +4,8 @@
 //! * the line is high while an interrupt is not acknowledged;
 //! * a queue that the driver has set up wrongly never reaches the device: it needs a reset from then on (section 2.1.2);
 //! * a slot without a device answers device id 0 and nothing else (section 4.2.2.2);
-//! * a device that is broken, held or without a ready driver is not called but for the steps of the machine's life.
+//! * a device that is broken, held or without a ready driver is not called but for the steps of the machine's life;
+//! * a device that waits for memory is called again when some has come, or the machine is live again; that it waits is saved.
 
 use std::sync::{Arc, Mutex};
 
@@ -63,6 +64,7 @@ struct SavedDevice {
     data: Vec<u8>,
 }
 
+/// The first version. What waits for memory goes behind it as version 2, which nothing but an unfinished postcopy makes.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     device_id: u32,
@@ -82,6 +84,8 @@ struct Inner {
     device: Option<Box<dyn VirtioDevice>>,
     registers: Registers,
     queues: Vec<Queue>,
+    /// Queues that are to be served once memory has come, a bit each.
+    waits: u64,
     held: bool,
 }
 
@@ -95,17 +99,25 @@ impl MmioSlot {
     /// Size of the register window in bytes, device configuration included.
     pub const WINDOW: u64 = 0x1000;
     const VERSION: u32 = 1;
+    const WAITING: u32 = 2;
 
     /// A slot on line `irq` with `device` in it, which works on `ram`.
     pub fn new(name: &str, irq: IrqLine, ram: Arc<Ram>, device: Option<Box<dyn VirtioDevice>>) -> Self {
         let sizes = device.as_ref().map_or(&[][..], |device| device.queue_sizes());
         // A size that is no power of two is a mistake of the device's author; the driver then finds a queue fewer.
         let queues = sizes.iter().filter_map(|size| Queue::new(*size).ok()).collect();
-        let inner = Mutex::new(Inner { device, registers: Registers::default(), queues, held: false });
+        let inner =
+            Mutex::new(Inner { device, registers: Registers::default(), queues, waits: 0, held: false });
         let shared = Arc::new(Shared { irq, ram, inner });
         if let Some(device) = &mut lock(&shared.inner).device {
             device.plugged(Bell::new(Arc::downgrade(&shared)));
         }
+        let slot = Arc::downgrade(&shared);
+        shared.ram.on_arrival(move || {
+            if let Some(slot) = slot.upgrade() {
+                slot.arrived();
+            }
+        });
         Self { name: name.to_owned(), shared }
     }
 }
@@ -115,11 +127,15 @@ struct Checked {
     registers: Registers,
     queues: Vec<Queue>,
     device: Option<Section>,
+    waits: u64,
 }
 
 impl MmioSlot {
     fn checked(&self, section: &Section, inner: &Inner) -> Result<Checked, LoadError> {
-        let saved: Saved = section.decode(&self.name, Self::VERSION)?;
+        let (saved, waits): (Saved, u64) = match section.version {
+            Self::WAITING => section.decode(&self.name, Self::WAITING)?,
+            _ => (section.decode(&self.name, Self::VERSION)?, 0),
+        };
         let check = |ok: bool, what| if ok { Ok(()) } else { Err(section.bad_value(what)) };
         check(saved.device_id == inner.device_id(), "device id")?;
         check(saved.registers.status & !0xff == 0, "device status")?;
@@ -130,6 +146,7 @@ impl MmioSlot {
         let accepted = saved.registers.status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
         check(!accepted || saved.registers.driver_features & !inner.features() == 0, "driver features")?;
         check(saved.queues.len() == inner.queues.len(), "number of queues")?;
+        check(waits.checked_shr(inner.queues.len() as u32).unwrap_or(0) == 0, "queues that wait")?;
         let queues: Result<Vec<_>, _> = saved
             .queues
             .iter()
@@ -143,7 +160,7 @@ impl MmioSlot {
             (None, None) => {}
             _ => return Err(section.bad_value("device")),
         }
-        Ok(Checked { registers: saved.registers, queues, device })
+        Ok(Checked { registers: saved.registers, queues, device, waits })
     }
 }
 
@@ -159,13 +176,32 @@ impl Shared {
         self.drive(&inner);
     }
 
+    /// Memory has come.
+    fn arrived(&self) {
+        let mut inner = lock(&self.inner);
+        self.serve_waiting(&mut inner);
+        self.drive(&inner);
+    }
+
+    /// Has a device that waited for memory try again.
+    fn serve_waiting(&self, inner: &mut Inner) {
+        if inner.held || inner.waits == 0 {
+            return;
+        }
+        let waits = std::mem::take(&mut inner.waits);
+        for index in (0..inner.queues.len()).filter(|index| waits >> index & 1 != 0) {
+            self.serve(inner, |device, transport| device.notified(index, transport));
+        }
+        self.serve(inner, |device, transport| device.rung(transport));
+    }
+
     /// Has the device work on its queues, if the driver and the machine let it.
     fn serve(
         &self,
         inner: &mut Inner,
         work: impl FnOnce(&mut dyn VirtioDevice, &mut Transport<'_>) -> Result<(), Broken>,
     ) {
-        let Inner { device: Some(device), registers, queues, held: false } = inner else { return };
+        let Inner { device: Some(device), registers, queues, waits, held: false } = inner else { return };
         let status = &mut registers.status;
         if *status & VIRTIO_CONFIG_S_DRIVER_OK == 0 || *status & VIRTIO_CONFIG_S_NEEDS_RESET != 0 {
             return;
@@ -174,6 +210,7 @@ impl Shared {
         let mut transport = Transport::new(queues, self.ram.memory(), accepted);
         let outcome = work(&mut **device, &mut transport);
         let (used, mut changed) = transport.outcome();
+        *waits |= transport.waits();
         if let Err(error) = outcome {
             tracing::debug!(%error, "a driver has broken its virtio device");
             *status |= VIRTIO_CONFIG_S_NEEDS_RESET;
@@ -216,6 +253,7 @@ impl Inner {
     fn reset(&mut self) {
         self.registers = Registers::default();
         self.queues.iter_mut().for_each(Queue::reset);
+        self.waits = 0;
         if let Some(device) = &mut self.device {
             device.reset();
         }
@@ -409,6 +447,7 @@ impl Device for MmioSlot {
             device.start();
         }
         self.shared.serve(&mut inner, |device, transport| device.rung(transport));
+        self.shared.serve_waiting(&mut inner);
         self.shared.drive(&inner);
         None
     }
@@ -434,7 +473,10 @@ impl Device for MmioSlot {
                 SavedDevice { name, version, data }
             }),
         };
-        Section::encode(&self.name, Self::VERSION, &saved)
+        match inner.waits {
+            0 => Section::encode(&self.name, Self::VERSION, &saved),
+            waits => Section::encode(&self.name, Self::WAITING, &(saved, waits)),
+        }
     }
 
     fn kind(&self) -> String {
@@ -448,12 +490,13 @@ impl Device for MmioSlot {
 
     fn load(&self, section: &Section) -> Result<(), LoadError> {
         let inner = &mut *lock(&self.shared.inner);
-        let Checked { registers, queues, device } = self.checked(section, inner)?;
+        let Checked { registers, queues, device, waits } = self.checked(section, inner)?;
         if let (Some(device), Some(section)) = (&mut inner.device, device) {
             device.load(&section)?;
         }
         inner.queues = queues;
         inner.registers = registers;
+        inner.waits = waits;
         self.shared.drive(inner);
         Ok(())
     }

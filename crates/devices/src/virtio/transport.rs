@@ -5,8 +5,8 @@ use std::sync::Weak;
 use ram::Memory;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 
-use super::Broken;
 use super::mmio::Shared;
+use super::{Broken, presence};
 
 /// A chain of buffers that the driver has made available.
 pub type Chain<'a> = DescriptorChain<&'a Memory>;
@@ -18,11 +18,13 @@ pub struct Transport<'a> {
     features: u64,
     interrupt: bool,
     config_changed: bool,
+    /// Queues whose device waits for memory, a bit each.
+    waits: u64,
 }
 
 impl<'a> Transport<'a> {
     pub(super) fn new(queues: &'a mut [Queue], memory: &'a Memory, features: u64) -> Self {
-        Self { queues, memory, features, interrupt: false, config_changed: false }
+        Self { queues, memory, features, interrupt: false, config_changed: false, waits: 0 }
     }
 
     /// Guest memory.
@@ -35,13 +37,35 @@ impl<'a> Transport<'a> {
         self.features
     }
 
-    /// Takes the next chain of buffers out of queue `index`; none if there is none, or the driver does not use the queue.
+    /// Takes the next chain of buffers out of queue `index`; none if there is none, or the driver does not use the queue. One
+    /// whose memory is still on its way is not there yet: the device is notified once more when it has come.
     pub fn pop(&mut self, index: usize) -> Result<Option<Chain<'a>>, Broken> {
         let memory = self.memory;
         match self.ready(index)? {
-            Some(queue) => Ok(queue.iter(memory)?.next()),
+            Some(queue) if presence::next_is_here(queue, memory) => Ok(queue.iter(memory)?.next()),
+            Some(_) => {
+                self.waits |= 1 << index;
+                Ok(None)
+            }
             None => Ok(None),
         }
+    }
+
+    /// Whether what the device needs for a chain of queue `index` is here, its buffers at `places` and the rings: for one
+    /// that was taken out of the queue where the machine was before. If not the device is notified, and rung, when it is.
+    pub fn is_here(
+        &mut self,
+        index: usize,
+        mut places: impl Iterator<Item = (u64, u32)>,
+    ) -> Result<bool, Broken> {
+        let memory = self.memory;
+        let Some(queue) = self.ready(index)? else { return Ok(true) };
+        let here = presence::rings_are_here(queue, memory)
+            && places.all(|(at, len)| memory.is_here(at, len as usize));
+        if !here {
+            self.waits |= 1 << index;
+        }
+        Ok(here)
     }
 
     /// Puts the chain that was last taken out of queue `index` back: the next [`Transport::pop`] gives it again.
@@ -78,6 +102,11 @@ impl<'a> Transport<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Queues whose device waits for memory, a bit each.
+    pub(super) fn waits(&self) -> u64 {
+        self.waits
     }
 
     /// Whether the driver is to be interrupted for its queues, and for its configuration.

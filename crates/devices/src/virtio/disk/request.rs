@@ -185,6 +185,11 @@ impl Request {
         total(&self.data)
     }
 
+    /// Where it touches guest memory.
+    pub(super) fn places(&self) -> impl Iterator<Item = Segment> + '_ {
+        self.data.iter().copied().chain([(self.status, 1)])
+    }
+
     pub(super) fn is_read(&self) -> bool {
         matches!(self.wish, Wish::Read { .. })
     }

@@ -32,6 +32,14 @@ fn chunk_of(addr: u64) -> usize {
 /// A read of sector 1, whose byte is 0xa5, into the last sector of `DATA`'s chunk and the first of the next; all but the
 /// notification is done, and then memory is absent.
 fn about_to_read(refused: Option<usize>) -> (Set, Arc<Source>) {
+    let (set, image) = prepared();
+    let source = Arc::new(Source { image, refused, asked: Mutex::default() });
+    set.ram.replace(Portion::All, Arc::clone(&source) as _, || {});
+    (set, source)
+}
+
+/// The machine before that, and what is in its memory.
+fn prepared() -> (Set, Vec<u8>) {
     let set = Set::new();
     set.ask_write(0, 1, 0xa5);
     set.wait(1);
@@ -45,13 +53,93 @@ fn about_to_read(refused: Option<usize>) -> (Set, Arc<Source>) {
     set.chain(8, &[(header, 16, 0), (data, SECTOR as u32, WRITE), (header + 16, 1, WRITE)]);
     set.ram.write(AVAIL + 4 + 2, &8_u16.to_le_bytes()).unwrap();
     set.ram.write(AVAIL + 2, &2_u16.to_le_bytes()).unwrap();
-    let source = Arc::new(Source {
-        image: set.bytes(BASE, set.ram.size() as usize),
-        refused,
-        asked: Mutex::default(),
-    });
-    set.ram.replace(Portion::All, Arc::clone(&source) as _, || {});
-    (set, source)
+    let image = set.bytes(BASE, set.ram.size() as usize);
+    (set, image)
+}
+
+/// Memory on another host, which gives a chunk once somebody lets it.
+#[derive(Default)]
+struct Far {
+    image: Vec<u8>,
+    given: Mutex<BTreeSet<usize>>,
+    wanted: Mutex<BTreeSet<usize>>,
+}
+
+impl ChunkSource for Far {
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
+        if !crate::lock(&self.given).contains(&chunk) {
+            return Err(FillError::Interrupted);
+        }
+        into.copy_from_slice(&self.image[chunk * CHUNK_SIZE..][..into.len()]);
+        Ok(())
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn want(&self, chunk: usize) {
+        crate::lock(&self.wanted).insert(chunk);
+    }
+}
+
+impl Far {
+    /// Gives what is wanted, and says so. Gives what that was.
+    fn give(&self, ram: &Ram) -> BTreeSet<usize> {
+        let wanted = std::mem::take(&mut *crate::lock(&self.wanted));
+        crate::lock(&self.given).extend(&wanted);
+        wanted.iter().for_each(|&chunk| ram.fill_chunk(chunk).unwrap());
+        ram.tell_arrival();
+        wanted
+    }
+}
+
+#[test]
+fn nobody_waits_for_memory_of_another_host_and_the_device_goes_on_when_it_is_here() {
+    let (set, image) = prepared();
+    let far = Arc::new(Far { image, ..Far::default() });
+    set.ram.replace(Portion::All, Arc::clone(&far) as _, || {});
+    set.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    assert_eq!(set.read(VIRTIO_MMIO_STATUS), 0xf);
+    assert_eq!(far.give(&set.ram), BTreeSet::from([DESC, AVAIL, USED].map(chunk_of)));
+    // Held, it does not go on, and what it waits for is kept with it.
+    set.slot.stop();
+    let saved = set.slot.save();
+    assert_eq!(saved.version, 2, "it waits");
+    let buffers = BTreeSet::from([HEADERS, DATA, DATA + CHUNK_SIZE as u64].map(chunk_of));
+    assert_eq!(far.give(&set.ram), buffers);
+    assert_eq!(set.slot.save(), saved);
+    set.slot.load(&saved).unwrap();
+    assert_eq!(set.slot.save(), saved);
+    set.slot.start();
+    set.until("the interrupt", || set.bench.wire.is_high());
+    assert!(far.give(&set.ram).is_empty());
+    let end = DATA + CHUNK_SIZE as u64;
+    assert_eq!((set.status(1), set.bytes(end - 100, 512), set.used()), (0, vec![0xa5; 512], 2));
+    assert_eq!(set.slot.save().version, 1);
+    assert!(set.ram.missing().is_none());
+}
+
+#[test]
+fn a_request_that_came_with_the_machine_waits_for_its_memory() {
+    let from = Set::new();
+    from.fault(Kind::Write, Fault::Hang, None);
+    from.ask_write(0, 1, 0xa5);
+    from.slot.stop();
+    let to = Set::new();
+    let image = from.bytes(BASE, from.ram.size() as usize);
+    let far = Arc::new(Far { image, ..Far::default() });
+    to.slot.stop();
+    to.slot.load(&from.slot.save()).unwrap();
+    to.ram.replace(Portion::All, Arc::clone(&far) as _, || {});
+    to.slot.start();
+    let rings = BTreeSet::from([DESC, AVAIL, USED].map(chunk_of));
+    assert_eq!(far.give(&to.ram), rings);
+    while !to.bench.wire.is_high() {
+        far.give(&to.ram);
+    }
+    assert_eq!((to.status(0), to.used(), to.stored(1)), (0, 1, 0xa5));
+    from.lift(Kind::Write);
 }
 
 #[test]
