@@ -129,8 +129,9 @@ struct Queue {
 }
 
 impl Disk {
-    /// A disk on `config.node`, with its workers.
+    /// A disk on `config.node`, with its workers. Other processes are kept from writing to the image.
     pub fn new(config: DiskConfig) -> Result<Self, OpenError> {
+        config.node.attach()?;
         let shared = Arc::new(Shared {
             node: Arc::clone(&config.node),
             stats: Stats::default(),
@@ -158,13 +159,28 @@ impl Disk {
 
     /// Waits until nothing is under way, then makes everything durable. Blocks.
     pub fn flush(&self) -> io::Result<()> {
-        let busy = |queue: &mut Queue| queue.running > 0 || !queue.jobs.is_empty();
-        let queue = lock(&self.shared.queue);
-        drop(self.shared.idle.wait_while(queue, busy).unwrap_or_else(PoisonError::into_inner));
+        self.drain();
         if self.config.node.is_read_only() {
             return Ok(());
         }
         self.shared.flush()
+    }
+
+    /// Has the image used by this process from here on. Blocks.
+    pub fn activate(&self) -> Result<(), OpenError> {
+        self.config.node.activate()
+    }
+
+    /// Waits until nothing is under way, makes everything durable, and leaves the image to others. Blocks.
+    pub fn inactivate(&self) -> io::Result<()> {
+        self.drain();
+        self.config.node.inactivate()
+    }
+
+    fn drain(&self) {
+        let busy = |queue: &mut Queue| queue.running > 0 || !queue.jobs.is_empty();
+        let queue = lock(&self.shared.queue);
+        drop(self.shared.idle.wait_while(queue, busy).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// What it is made of.

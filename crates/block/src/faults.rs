@@ -75,7 +75,7 @@ impl Faults {
 
 /// An image with faults.
 pub(crate) struct Faulty {
-    pub(crate) image: Box<dyn BlockBackend>,
+    pub(crate) image: Arc<dyn BlockBackend>,
     pub(crate) faults: Arc<Faults>,
 }
 

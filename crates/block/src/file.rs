@@ -5,8 +5,10 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
 use crate::backend::{BlockBackend, SECTOR};
@@ -82,28 +84,98 @@ pub fn text(error: &io::Error) -> String {
 }
 
 /// A raw image.
+///
+/// It is *active* while this process may use it: from the beginning to [`inactivate`](Self::inactivate), and again from
+/// [`activate`](Self::activate) on. Other processes are kept from writing to it while
+/// it is active and a disk is attached to it.
 pub struct RawFile {
     file: File,
-    /// Bytes in the file when it was opened.
-    len: u64,
+    path: PathBuf,
+    /// Bytes in the file when it was opened or last became active.
+    len: AtomicU64,
     read_only: bool,
+    unlocked: bool,
+    active: AtomicBool,
+    /// Shared by operations on the file, exclusive to what changes whose it is; says whether a disk is attached.
+    attached: RwLock<bool>,
 }
 
 impl RawFile {
-    /// Opens an image and, unless told otherwise, keeps others from writing to it.
+    /// Opens an image.
     pub fn open(options: &FileOptions) -> Result<Self, OpenError> {
         let path = &options.path;
         let failed = |error| OpenError::Open { path: path.clone(), error };
-        let (mut file, read_only) = open(options).map_err(failed)?;
+        let (file, read_only) = open(options).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(OpenError::NotAFile { path: path.clone() });
         }
-        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        if !options.unlocked {
-            lock::keep(file.as_fd(), path, !read_only)?;
+        let len = length(&file).map_err(failed)?;
+        Ok(Self {
+            file,
+            path: path.clone(),
+            len: len.into(),
+            read_only,
+            unlocked: options.unlocked,
+            active: true.into(),
+            attached: RwLock::default(),
+        })
+    }
+
+    /// Whether this process may use it.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// A disk is attached: others are kept from writing while the image is active.
+    pub fn attach(&self) -> Result<(), OpenError> {
+        let mut attached = self.exclusive();
+        if self.is_active() {
+            self.lock()?;
         }
-        Ok(Self { file, len, read_only })
+        *attached = true;
+        Ok(())
+    }
+
+    /// From here on this process may use it, however others have changed it meanwhile. An active image stays as it is.
+    pub fn activate(&self) -> Result<(), OpenError> {
+        let attached = self.exclusive();
+        if self.is_active() {
+            return Ok(());
+        }
+        if *attached {
+            self.lock()?;
+        }
+        // Only a hint: file systems that several hosts share look anew when a lock is taken.
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        let len = length(&self.file).map_err(|error| {
+            lock::give_back(self.file.as_fd());
+            OpenError::Open { path: self.path.clone(), error }
+        })?;
+        self.len.store(len, Ordering::SeqCst);
+        self.active.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Leaves it to others, once what is under way has ended. What is to be durable has to be flushed before.
+    pub fn inactivate(&self) {
+        let _attached = self.exclusive();
+        self.active.store(false, Ordering::SeqCst);
+        lock::give_back(self.file.as_fd());
+    }
+
+    fn lock(&self) -> Result<(), LockError> {
+        if self.unlocked { Ok(()) } else { lock::keep(self.file.as_fd(), &self.path, !self.read_only) }
+    }
+
+    fn exclusive(&self) -> RwLockWriteGuard<'_, bool> {
+        self.attached.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the image this process's for the time of an operation.
+    fn used(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let used = self.attached.read().unwrap_or_else(PoisonError::into_inner);
+        if self.is_active() { Ok(used) } else { Err(Errno::PERM.into()) }
     }
 
     /// Refuses what is obviously no raw image. For those who did not say what it is.
@@ -144,6 +216,11 @@ impl RawFile {
     }
 }
 
+/// Bytes in the file, or on the device.
+fn length(mut file: &File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
+}
+
 /// Opens the file, and says whether it is for reading only.
 fn open(options: &FileOptions) -> io::Result<(File, bool)> {
     let reading = || Ok((File::open(&options.path)?, true));
@@ -167,7 +244,7 @@ fn is_unsupported(error: Errno) -> bool {
 
 impl BlockBackend for RawFile {
     fn size(&self) -> u64 {
-        self.len.next_multiple_of(SECTOR)
+        self.len.load(Ordering::SeqCst).next_multiple_of(SECTOR)
     }
 
     fn allocated(&self) -> io::Result<u64> {
@@ -178,7 +255,9 @@ impl BlockBackend for RawFile {
     /// What lies behind the end of the file as it was opened is the rest of its last sector, and zero. A file that has
     /// become shorter since is an error: its bytes are gone, and nobody knows what they were.
     fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let inside = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
+        let _used = self.used()?;
+        let len = self.len.load(Ordering::SeqCst);
+        let inside = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
         let (stored, behind) = bytes.split_at_mut(inside);
         behind.fill(0);
         self.file.read_exact_at(stored, offset).map_err(|error| match error.kind() {
@@ -188,18 +267,21 @@ impl BlockBackend for RawFile {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _used = self.used()?;
         self.file.write_all_at(bytes, offset).map_err(|error| match error.kind() {
             io::ErrorKind::WriteZero => io::Error::from(Errno::NOSPC),
             _ => error,
         })
     }
 
+    /// Of an image that is somebody else's nothing is here to be made durable.
     fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
+        if self.is_active() { self.file.sync_data() } else { Ok(()) }
     }
 
     /// A host that cannot do it has done enough: a discard is a hint.
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _used = self.used()?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match fallocate(&self.file, flags, offset, len) {
             Err(error) if is_unsupported(error) => Ok(()),
@@ -208,6 +290,7 @@ impl BlockBackend for RawFile {
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let _used = self.used()?;
         let how = if unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
         match fallocate(&self.file, how | FallocateFlags::KEEP_SIZE, offset, len) {
             Err(error) if is_unsupported(error) => self.write_all_zeroes(offset, len),

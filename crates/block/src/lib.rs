@@ -14,6 +14,8 @@
 //!   completion is called exactly once;
 //! * data moves through buffers of this process alone, so an operation that hangs holds no guest memory;
 //! * what a node does not allow (writes to a read-only one, bytes behind its end) never reaches the host;
+//! * an image is read and written only while it is active, and of processes that know the locks only one has it active
+//!   to write: who opens it for a machine that is still to come, or has given one away, keeps off it;
 //! * [`Disk::flush`] returns after all that was submitted before has ended on the host and is durable.
 
 #![forbid(unsafe_code)]

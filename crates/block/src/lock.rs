@@ -28,12 +28,17 @@ pub struct LockError {
     path: PathBuf,
 }
 
+const IN_USE: [Use; 3] = [CONSISTENT_READ, WRITE, RESIZE];
+
 /// Takes and checks the locks of a process that reads `file` and lets nobody else write it, and that itself writes it if
-/// `write`. Without locks in the file system nobody is kept out.
+/// `write`. Refused, it has none. Without locks in the file system nobody is kept out.
 pub(crate) fn keep(file: BorrowedFd<'_>, path: &Path, write: bool) -> Result<(), LockError> {
     match try_keep(file, write) {
         Ok(None) => Ok(()),
-        Ok(Some((kind, what))) => Err(LockError { kind, what, path: path.to_owned() }),
+        Ok(Some((kind, what))) => {
+            give_back(file);
+            Err(LockError { kind, what, path: path.to_owned() })
+        }
         Err(error) => {
             tracing::debug!(%error, path = %path.display(), "an image cannot be locked");
             Ok(())
@@ -41,9 +46,17 @@ pub(crate) fn keep(file: BorrowedFd<'_>, path: &Path, write: bool) -> Result<(),
     }
 }
 
+/// Gives all of these locks back.
+pub(crate) fn give_back(file: BorrowedFd<'_>) {
+    for byte in IN_USE.iter().flat_map(|(bit, _)| [USED + bit, NOT_SHARED + bit]) {
+        // Where there are no locks none is left.
+        let _ = ofd::unlock(file, byte);
+    }
+}
+
 /// Gives what contradicts, if anything does.
 fn try_keep(file: BorrowedFd<'_>, write: bool) -> io::Result<Option<(&'static str, &'static str)>> {
-    let used: &[Use] = if write { &[CONSISTENT_READ, WRITE, RESIZE] } else { &[CONSISTENT_READ] };
+    let used: &[Use] = if write { &IN_USE } else { &[CONSISTENT_READ] };
     let not_shared = [WRITE, RESIZE];
     for (bit, _) in used {
         ofd::lock_shared(file, USED + bit)?;

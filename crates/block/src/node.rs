@@ -47,6 +47,8 @@ impl Default for Cache {
 pub struct NodeOptions {
     /// Its name; for queries and for other nodes.
     pub name: String,
+    /// Whether this process may use the image from the beginning; where nobody says, it may.
+    pub active: Option<bool>,
     /// Never write.
     pub read_only: bool,
     /// Give the space of discarded bytes back.
@@ -61,6 +63,7 @@ pub struct Node {
     driver: Driver,
     path: PathBuf,
     read_only: bool,
+    image: Arc<RawFile>,
     backend: Arc<dyn BlockBackend>,
     faults: Arc<Faults>,
     child: Option<Arc<Node>>,
@@ -70,23 +73,30 @@ impl Node {
     /// A file. With `probed` what is obviously no raw image is refused.
     pub fn file(options: NodeOptions, file: &FileOptions, probed: bool) -> Result<Arc<Self>, OpenError> {
         let image = RawFile::open(file)?;
+        if options.active == Some(false) {
+            image.inactivate();
+        }
         if probed {
             image.check_raw(&file.path)?;
         }
         let read_only = image.is_read_only();
-        let faults = Arc::<Faults>::default();
-        let backend = Arc::new(Faulty { image: Box::new(image), faults: Arc::clone(&faults) });
-        let path = file.path.clone();
-        Ok(Arc::new(Self { options, driver: Driver::File, path, read_only, backend, faults, child: None }))
+        let (image, faults) = (Arc::new(image), Arc::<Faults>::default());
+        let below = Arc::clone(&image) as Arc<dyn BlockBackend>;
+        let backend = Arc::new(Faulty { image: below, faults: Arc::clone(&faults) });
+        let (path, driver) = (file.path.clone(), Driver::File);
+        Ok(Arc::new(Self { options, driver, path, read_only, image, backend, faults, child: None }))
     }
 
     /// The raw format on top of `child`.
     pub fn raw(options: NodeOptions, child: Arc<Node>) -> Arc<Self> {
         let read_only = options.read_only || child.read_only;
+        if options.active == Some(false) {
+            child.image.inactivate();
+        }
         let (path, backend) = (child.path.clone(), Arc::clone(&child.backend));
-        let faults = Arc::clone(&child.faults);
+        let (image, faults) = (Arc::clone(&child.image), Arc::clone(&child.faults));
         let driver = Driver::Raw;
-        Arc::new(Self { options, driver, path, read_only, backend, faults, child: Some(child) })
+        Arc::new(Self { options, driver, path, read_only, image, backend, faults, child: Some(child) })
     }
 
     /// Its name.
@@ -137,6 +147,30 @@ impl Node {
     /// Bytes that it takes on the host.
     pub fn allocated(&self) -> io::Result<u64> {
         self.backend.allocated()
+    }
+
+    /// Whether this process may use the image. Nodes on top of one another share it.
+    pub fn is_active(&self) -> bool {
+        self.image.is_active()
+    }
+
+    /// Has the image used by this process from here on, however others have changed it meanwhile.
+    pub fn activate(&self) -> Result<(), OpenError> {
+        self.image.activate()
+    }
+
+    /// Makes everything durable and leaves the image to others. When that fails it is still this process's.
+    pub fn inactivate(&self) -> io::Result<()> {
+        if self.is_active() && !self.read_only && self.flushes() {
+            self.backend.flush()?;
+        }
+        self.image.inactivate();
+        Ok(())
+    }
+
+    /// A disk is attached: others are kept from writing while the image is active.
+    pub(crate) fn attach(&self) -> Result<(), OpenError> {
+        self.image.attach()
     }
 
     /// The faults of the file at the bottom.

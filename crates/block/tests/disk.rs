@@ -45,14 +45,7 @@ impl Image {
 }
 
 fn disk_on(node: Arc<Node>) -> Disk {
-    Disk::new(DiskConfig {
-        name: "d".into(),
-        qdev: "disk0".into(),
-        node,
-        policy: Policy::default(),
-        writeback: true,
-    })
-    .unwrap()
+    try_disk_on(node).unwrap()
 }
 
 fn submit(disk: &Disk, operation: Operation) -> Receiver<Outcome> {
@@ -73,8 +66,28 @@ fn read(disk: &Disk, offset: u64, len: usize) -> Outcome {
     run(disk, Operation::Read { offset, len })
 }
 
+fn try_disk_on(node: Arc<Node>) -> Result<Disk, OpenError> {
+    Disk::new(DiskConfig {
+        name: "d".into(),
+        qdev: "disk0".into(),
+        node,
+        policy: Policy::default(),
+        writeback: true,
+    })
+}
+
+fn try_open(options: &FileOptions) -> Result<Disk, OpenError> {
+    Node::file(NodeOptions::default(), options, true).and_then(try_disk_on)
+}
+
+/// As a machine opens it that is to arrive.
+fn open_inactive(image: &Image) -> Disk {
+    let options = NodeOptions { active: Some(false), ..NodeOptions::default() };
+    disk_on(Node::file(options, &image.options(), false).unwrap())
+}
+
 fn open_error(options: &FileOptions) -> String {
-    match Node::file(NodeOptions::default(), options, true) {
+    match try_open(options) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("opened"),
     }
@@ -110,8 +123,10 @@ fn discarded_space_goes_back_to_the_host_if_the_node_wants_that() {
     drop(keeps);
     // The lock goes with the last of the workers.
     let disk = loop {
-        match Node::file(NodeOptions { discard: true, ..NodeOptions::default() }, &image.options(), false) {
-            Ok(node) => break disk_on(node),
+        let node =
+            Node::file(NodeOptions { discard: true, ..NodeOptions::default() }, &image.options(), false);
+        match node.and_then(try_disk_on) {
+            Ok(disk) => break disk,
             Err(OpenError::Lock(_)) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
         }
@@ -152,19 +167,78 @@ fn an_odd_size_is_filled_up_with_zeroes_and_a_file_cut_short_is_an_error() {
 #[test]
 fn a_second_writer_is_refused_and_readers_are_not_alone_with_one() {
     let image = Image::new(MIB);
-    let node = Node::file(NodeOptions::default(), &image.options(), false).unwrap();
+    let disk = try_open(&image.options()).unwrap();
     let path = image.path();
     let asked = format!("lock. Is another process using the image [{}]?", path.display());
     assert_eq!(open_error(&image.options()), format!("Failed to get \"write\" {asked}"));
     let reader = FileOptions { read_only: true, ..image.options() };
     assert_eq!(open_error(&reader), format!("Failed to get shared \"write\" {asked}"));
-    let unlocked = FileOptions { unlocked: true, ..reader.clone() };
-    drop(Node::file(NodeOptions::default(), &unlocked, false).unwrap());
-    drop(node);
-    let readers: Vec<_> =
-        (0..2).map(|_| Node::file(NodeOptions::default(), &reader, false).unwrap()).collect();
-    assert!(readers.iter().all(|node| node.is_read_only()));
+    drop(try_open(&FileOptions { unlocked: true, ..reader.clone() }).unwrap());
+    disk.inactivate().unwrap();
+    let readers: Vec<_> = (0..2).map(|_| try_open(&reader).unwrap()).collect();
+    assert!(readers.iter().all(|disk| disk.node().is_read_only()));
     assert_eq!(open_error(&image.options()), format!("Failed to get \"write\" {asked}"));
+}
+
+#[test]
+fn an_image_goes_from_one_to_another_and_back_and_never_is_both_theirs() {
+    let image = Image::new(MIB);
+    let here = image.disk();
+    let there = open_inactive(&image);
+    assert!(here.node().is_active() && !there.node().is_active());
+    let refused = |disk: &Disk| disk.activate().unwrap_err().to_string();
+    for round in 0..3_u8 {
+        let (from, to) = if round % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        assert!(refused(to).starts_with("Failed to get \"write\" lock"));
+        assert!(!to.node().is_active());
+        for outcome in [read(to, 0, 1), write(to, 0, &[9])] {
+            assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        }
+        to.flush().unwrap();
+        write(from, 0, &[round]).unwrap();
+        from.inactivate().unwrap();
+        to.activate().unwrap();
+        to.activate().unwrap();
+        assert_eq!(read(to, 0, 1).unwrap(), [round]);
+        assert!(refused(from).starts_with("Failed to get \"write\" lock"));
+        assert!(write(from, 0, &[9]).is_err() && to.node().is_active());
+    }
+    // One that was refused has left nothing behind that would keep others out.
+    drop(here);
+    there.inactivate().unwrap();
+    there.activate().unwrap();
+}
+
+#[test]
+fn an_image_that_becomes_active_is_as_others_have_left_it() {
+    let image = Image::new(MIB);
+    let there = open_inactive(&image);
+    let file = std::fs::OpenOptions::new().write(true).open(image.path()).unwrap();
+    file.set_len(2 * MIB).unwrap();
+    assert_eq!(there.node().size(), MIB);
+    there.activate().unwrap();
+    assert_eq!(there.node().size(), 2 * MIB);
+    assert_eq!(read(&there, 2 * MIB - 2, 2).unwrap(), [0, 0]);
+}
+
+#[test]
+fn what_cannot_be_flushed_is_not_left_to_others() {
+    let image = Image::new(MIB);
+    let disk = image.disk();
+    disk.node().faults().set(Kind::Flush, Some(FaultRule { fault: Fault::Io, times: Some(1) }));
+    assert_eq!(disk.inactivate().unwrap_err().raw_os_error(), Some(5));
+    assert!(disk.node().is_active());
+    write(&disk, 0, &[1]).unwrap();
+    assert!(open_error(&image.options()).starts_with("Failed to get \"write\" lock"));
+    disk.inactivate().unwrap();
+    try_open(&image.options()).unwrap();
+}
+
+#[test]
+fn a_node_that_no_disk_uses_keeps_nobody_out() {
+    let image = Image::new(MIB);
+    let _node = Node::file(NodeOptions::default(), &image.options(), false).unwrap();
+    try_open(&image.options()).unwrap();
 }
 
 #[test]

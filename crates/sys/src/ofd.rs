@@ -12,6 +12,14 @@ pub fn lock_shared(file: BorrowedFd<'_>, at: u32) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, libc::F_RDLCK, at).map(|_| ())
 }
 
+/// Gives the lock on byte `at` back, if there is one.
+///
+/// # Errors
+/// As [`lock_shared`].
+pub fn unlock(file: BorrowedFd<'_>, at: u32) -> io::Result<()> {
+    call(file, libc::F_OFD_SETLK, libc::F_UNLCK, at).map(|_| ())
+}
+
 /// Whether an open file description other than `file`'s has a lock on byte `at`.
 ///
 /// # Errors
@@ -39,7 +47,7 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     #[test]
-    fn a_lock_is_seen_by_other_descriptions_until_it_is_closed() {
+    fn a_lock_is_seen_by_other_descriptions_until_it_is_given_back_or_closed() {
         let path = std::env::temp_dir().join(format!("dormouse-ofd-{}", std::process::id()));
         let one = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         let other = File::open(&path).unwrap();
@@ -48,6 +56,10 @@ mod tests {
         assert!(!is_locked_by_others(one.as_fd(), 100).unwrap(), "one's own");
         assert!(is_locked_by_others(other.as_fd(), 100).unwrap());
         assert!(!is_locked_by_others(other.as_fd(), 101).unwrap());
+        unlock(one.as_fd(), 100).unwrap();
+        unlock(one.as_fd(), 101).unwrap();
+        assert!(!is_locked_by_others(other.as_fd(), 100).unwrap());
+        lock_shared(one.as_fd(), 100).unwrap();
         lock_shared(other.as_fd(), 100).unwrap();
         drop(one);
         assert!(!is_locked_by_others(other.as_fd(), 100).unwrap());

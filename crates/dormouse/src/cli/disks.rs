@@ -172,6 +172,7 @@ fn node(disks: &mut DiskBuilder, mut list: KeyVals, root: bool) -> Result<String
     let auto_read_only = list.take_bool("auto-read-only")?.unwrap_or(false);
     let options = NodeOptions {
         name: name.clone(),
+        active: list.take_bool("active")?,
         read_only: read_only.unwrap_or(false),
         discard: discard(&mut list)?,
         cache: cache_members(&mut list)?,
@@ -306,7 +307,7 @@ pub(super) fn drive(builder: &mut Builder, value: &str) -> Result<(), ValueError
     if disks.drives.iter().any(|drive| drive.id == id) {
         return Err(ValueError::DuplicateId { id, kind: "drive" });
     }
-    let options = |name: &str| NodeOptions { name: name.to_owned(), read_only, discard, cache };
+    let options = |name: &str| NodeOptions { name: name.to_owned(), active: None, read_only, discard, cache };
     let below_name = disks.next_name();
     disks.add(NodeOption { options: options(&below_name), kind: NodeKind::File { file: below, probed } })?;
     disks.add(NodeOption { options: options(&name), kind: NodeKind::Raw { child: below_name } })?;

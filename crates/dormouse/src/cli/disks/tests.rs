@@ -76,6 +76,9 @@ fn nodes_in_both_spellings_as_libvirt_gives_them() {
     let below = file(&options.nodes[0]);
     assert_eq!((below.path.to_str(), below.auto_read_only), (Some("/d,1.img"), true));
     assert!(options.nodes[0].options.cache.no_flush);
+    assert_eq!(options.nodes[0].options.active, None);
+    let left = run("-blockdev driver=file,filename=f,node-name=f,active=off");
+    assert_eq!(left.nodes[0].options.active, Some(false));
     let [disk] = disks(&options)[..] else { panic!("one disk") };
     assert_eq!((disk.drive.as_str(), disk.node.as_str()), ("", "libvirt-1-format"));
     assert_eq!(disk.policy, Policy::default());
