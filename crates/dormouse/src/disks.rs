@@ -21,7 +21,7 @@ impl Disks {
     pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
         let mut disks = Self::default();
         for option in &options.nodes {
-            let node = disks.open_node(option)?;
+            let node = disks.open_node(option, options.incoming.is_none())?;
             disks.nodes.push(node);
         }
         for option in &options.virtio {
@@ -55,8 +55,10 @@ impl Disks {
         self.nodes.iter().find(|node| node.name() == name)
     }
 
-    fn open_node(&self, option: &NodeOption) -> Result<Arc<Node>, OpenError> {
-        let options = option.options.clone();
+    /// `active`: it may be used at once, unless the operator says otherwise; what is still another machine's may not.
+    fn open_node(&self, option: &NodeOption, active: bool) -> Result<Arc<Node>, OpenError> {
+        let mut options = option.options.clone();
+        options.active.get_or_insert(active);
         match &option.kind {
             NodeKind::File { file, probed } => {
                 let node = Node::file(options, file, *probed)?;

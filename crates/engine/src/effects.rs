@@ -155,7 +155,7 @@ impl MachineThread {
         DeviceRequest::Wake(source).at(self.lifecycle.epoch())
     }
 
-    fn start_task(&mut self, task: Task) -> bool {
+    pub(crate) fn start_task(&mut self, task: Task) -> bool {
         let started = self.worker.start(task);
         self.tasks += u32::from(started);
         started

@@ -26,9 +26,11 @@ use std::thread;
 
 use runstate::{MigrationRequest, SavedLifecycle};
 
-use crate::ManageError;
+use vmcore::Storage;
+
 use crate::machine::MachineThread;
 use crate::queue::{Message, Sender};
+use crate::{ManageError, images};
 
 /// What a job does, on a thread of its own, from the moment when the machine stands as the job wants it. It returns the
 /// job's last step.
@@ -55,6 +57,9 @@ pub struct JobControl {
 
 struct Shared {
     queue: Sender,
+    storages: Arc<[Arc<dyn Storage>]>,
+    /// The images are left to another machine, which does not know yet.
+    lent: AtomicBool,
     cancelled: AtomicBool,
     on_cancel: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
     ended: AtomicBool,
@@ -83,9 +88,11 @@ pub struct JobReport {
 }
 
 impl JobControl {
-    fn new(queue: Sender) -> Self {
+    fn new(queue: Sender, storages: Arc<[Arc<dyn Storage>]>) -> Self {
         let shared = Shared {
             queue,
+            storages,
+            lent: AtomicBool::default(),
             cancelled: AtomicBool::default(),
             on_cancel: Mutex::default(),
             ended: AtomicBool::default(),
@@ -109,15 +116,18 @@ impl JobControl {
     }
 
     /// Commits an outgoing migration, and gives the life that goes with it, as it was in that very moment: the destination
-    /// may run once it has it, and this machine does not run again by itself.
+    /// may run once it has it, and this machine does not run again by itself. The images are left to it before.
     ///
     /// # Errors
-    /// As for [`ask`](Self::ask): the machine is still here.
+    /// As for [`ask`](Self::ask), or an image cannot be flushed: the machine is still here, and has its images back when
+    /// the job ends.
     pub fn commit(&self, postcopy: bool) -> Result<SavedLifecycle, ManageError> {
-        self.shared
-            .queue
-            .on_machine(move |machine| machine.commit(postcopy))
-            .unwrap_or(Err(ManageError::Ended))
+        self.shared.lent.store(true, Ordering::SeqCst);
+        images::give_away(&self.shared.storages)?;
+        let commit = move |machine: &mut MachineThread| machine.commit(postcopy);
+        let saved = self.shared.queue.on_machine(commit).unwrap_or(Err(ManageError::Ended))?;
+        self.shared.lent.store(false, Ordering::SeqCst);
+        Ok(saved)
     }
 
     /// Whether the job is to end soon: it was cancelled, or the process ends.
@@ -177,6 +187,9 @@ impl JobControl {
 
     /// The job's last step. Returns whether the machine has taken one.
     fn end(&self, last: MigrationRequest, failed: MigrationRequest) -> bool {
+        if self.shared.lent.swap(false, Ordering::SeqCst) {
+            images::take_back(&self.shared.storages);
+        }
         self.shared.ended.store(true, Ordering::SeqCst);
         let done = match self.ask(last) {
             Err(ManageError::Refused(refusal)) => {
@@ -225,10 +238,10 @@ impl Go {
 }
 
 /// Makes a job's thread, which waits for [`Go`]: once the machine has been stopped for a job nothing may fail.
-pub(crate) fn job(work: JobWork, queue: Sender) -> io::Result<(Go, Job)> {
+pub(crate) fn job(work: JobWork, queue: Sender, storages: Arc<[Arc<dyn Storage>]>) -> io::Result<(Go, Job)> {
     let (start, begun) = sync_channel(1);
     let (tell, ended) = sync_channel(1);
-    let control = JobControl::new(queue);
+    let control = JobControl::new(queue, storages);
     let own = control.clone();
     thread::Builder::new().name("job".to_owned()).spawn(move || {
         let Ok(()) = begun.recv() else { return };

@@ -28,6 +28,7 @@ mod capture;
 mod debug;
 mod effects;
 mod hart;
+mod images;
 mod job;
 mod journal;
 mod lost;
@@ -53,7 +54,7 @@ use std::time::Duration;
 use clock::{CountedSource, GuestClock, HostClock, TimerQueue};
 use runstate::{DeviceRequest, Fault, Lifecycle, ManagementRequest, Refusal};
 use vmcore::park::flag;
-use vmcore::{HsmState, Machine, PlaceError, StorageError, Vcpu};
+use vmcore::{HsmState, Machine, PlaceError, Storage, StorageError, Vcpu};
 
 pub use arrival::Arrival;
 pub use capture::HartRegisters;
@@ -141,6 +142,9 @@ pub enum ManageError {
     /// A device cannot be started: the machine is held as before.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The images of a machine that is live are its own.
+    #[error("the machine is running")]
+    Live,
     /// The host refuses the thread of a job; nothing has changed.
     #[error("the host refuses a thread")]
     NoThread,
@@ -233,6 +237,7 @@ impl Builder {
         let arrivals = Arc::new(ArrivalBook::default());
         let vm = Arc::clone(&config.machine);
         let (worker, work) = Worker::new(&*config.machine, sender.clone());
+        let storages = worker.storages();
         let mut owner = MachineThread::new(Parts {
             lifecycle: config.lifecycle,
             machine: config.machine,
@@ -273,6 +278,7 @@ impl Builder {
                 sender,
                 publisher,
                 vm,
+                storages,
                 wakes,
                 arrivals,
                 clocked: Clocked::default(),
@@ -329,6 +335,7 @@ struct Inner {
     sender: Sender,
     publisher: Arc<Publisher>,
     vm: Arc<dyn Machine>,
+    storages: Arc<[Arc<dyn Storage>]>,
     wakes: Arc<WakeBook>,
     arrivals: Arc<ArrivalBook>,
     clocked: Clocked,
@@ -357,7 +364,8 @@ impl Engine {
     /// Asks for a job, and returns when it has begun: the machine stands if the job wants that. `work` then runs on a
     /// thread of its own, without the machine thread waiting for it.
     pub fn begin(&self, by: By, request: ManagementRequest, work: JobWork) -> Result<Job, ManageError> {
-        let (go, job) = job::job(work, self.inner.sender.clone()).map_err(|_| ManageError::NoThread)?;
+        let (sender, storages) = (self.inner.sender.clone(), Arc::clone(&self.inner.storages));
+        let (go, job) = job::job(work, sender, storages).map_err(|_| ManageError::NoThread)?;
         self.ask(|reply| Message::Begin { request, by, go, reply })?;
         Ok(job)
     }

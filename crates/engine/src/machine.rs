@@ -17,9 +17,7 @@ use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use clock::TimerQueue;
-use runstate::{
-    DeviceRequest, EngineReport, GuestRequest, Lifecycle, ManagementRequest, Outcome, Power, Refusal, Request,
-};
+use runstate::{DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, Outcome, Power, Refusal, Request};
 use vmcore::{Machine, PlaceError, SbiReturn};
 
 use crate::ManageError;
@@ -33,7 +31,7 @@ use crate::queue::{Message, Posted, Receiver, Reply};
 use crate::record::{By, Cause};
 use crate::state::Staged;
 use crate::wakes::WakeBook;
-use crate::work::{Done, Task, Worker};
+use crate::work::Worker;
 
 /// `SBI_ERR_FAILED`: what a request that led to nothing returns to the guest.
 const FAILED: i64 = -1;
@@ -49,9 +47,6 @@ const RESET_GLANCE: Duration = Duration::from_millis(10);
 /// compete with the answer, and with the client that is to take it, for the host's processors. That takes some 50 us.
 const ANSWER_GRACE: Duration = Duration::from_micros(100);
 
-/// How long the end of the process waits for the last flush. What was written is with the host's kernel in any case.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
-
 /// A request of a hart that waits until clients have caught up.
 struct Deferred {
     hart: u32,
@@ -61,7 +56,7 @@ struct Deferred {
 }
 
 /// Who is told how a request went.
-enum Asker {
+pub(crate) enum Asker {
     Management(Reply),
     Nobody,
     Guest { hart: u32, epoch: u64, request: GuestRequest },
@@ -70,16 +65,22 @@ enum Asker {
 }
 
 /// A request that was applied and is not answered yet.
-struct Operation {
+pub(crate) struct Operation {
     asker: Asker,
     /// What led to what is being carried out.
-    cause: Cause,
+    pub(crate) cause: Cause,
     /// The request meant nothing any more.
     dropped: bool,
     /// Why the machine could not be started.
-    error: Option<ManageError>,
+    pub(crate) error: Option<ManageError>,
     /// What is to be handled before the answer.
-    follow: VecDeque<Request>,
+    pub(crate) follow: VecDeque<Request>,
+}
+
+impl Operation {
+    pub(crate) fn new(asker: Asker, cause: Cause) -> Self {
+        Self { asker, cause, dropped: false, error: None, follow: VecDeque::new() }
+    }
 }
 
 /// Which harts are to be unparked.
@@ -126,9 +127,9 @@ pub(crate) struct MachineThread {
     /// The job under way, or the last one.
     pub(crate) job: Option<JobControl>,
     /// The request that waits for the worker.
-    underway: Option<Operation>,
+    pub(crate) underway: Option<Operation>,
     /// What came meanwhile.
-    waiting: VecDeque<Message>,
+    pub(crate) waiting: VecDeque<Message>,
     deferred: VecDeque<Deferred>,
     /// What the job under way has put ready for [`runstate::Effect::AdoptGuest`].
     pub(crate) staged: Option<Staged>,
@@ -275,6 +276,7 @@ impl MachineThread {
                 self.go = None;
             }
             Message::Job { request, reply } => self.serve(request.into(), Asker::Job(reply)),
+            Message::Errand { errand, if_held, reply } => self.run_errand(errand, if_held, reply),
             Message::Guest { hart, epoch, request } => self.guest(hart, epoch, request),
             Message::Device => self.devices(),
             Message::Worked(done) => self.worked(done),
@@ -375,8 +377,8 @@ impl MachineThread {
     fn begin(&mut self, outcome: Outcome, cause: Cause, asker: Asker) {
         self.lifecycle = outcome.next;
         self.cause = cause.clone();
-        let mut operation =
-            Operation { asker, cause, dropped: outcome.dropped, error: None, follow: VecDeque::new() };
+        let mut operation = Operation::new(asker, cause);
+        operation.dropped = outcome.dropped;
         self.carry_out(outcome.effects, &mut operation.follow);
         self.go_on(operation);
     }
@@ -392,7 +394,7 @@ impl MachineThread {
     }
 
     /// Handles what follows until the operation is done or waits for the worker.
-    fn go_on(&mut self, mut operation: Operation) {
+    pub(crate) fn go_on(&mut self, mut operation: Operation) {
         loop {
             if self.exit.is_some() {
                 // What else waited is void; its asker learns that the machine has ended.
@@ -417,39 +419,6 @@ impl MachineThread {
                 Err(refusal) => tracing::debug!(?request, %refusal, "a follow-up was refused"),
             }
         }
-    }
-
-    /// The worker reports: the operation that waited goes on.
-    fn worked(&mut self, done: Done) {
-        self.tasks = self.tasks.saturating_sub(1);
-        let Some(mut operation) = self.underway.take() else { return };
-        self.cause = operation.cause.clone();
-        let report = match done {
-            Done::Prepared(Ok(())) => Some(EngineReport::Prepared),
-            Done::Prepared(Err(error)) => {
-                tracing::error!(%error, "the machine cannot be started");
-                operation.error = Some(error.into());
-                self.disarm();
-                Some(EngineReport::PrepareFailed)
-            }
-            Done::Flushed(result) => {
-                let result = result.map_err(|error| Arc::from(error.to_string()));
-                if self.publisher.note_flush(result) {
-                    self.publish(None);
-                }
-                None
-            }
-            Done::Panicked(task) => {
-                if task == Task::Prepare {
-                    operation.error = Some(Refusal::ResetRequired.into());
-                }
-                Some(EngineReport::EffectFailed)
-            }
-        };
-        if let Some(report) = report {
-            operation.follow.push_front(report.into());
-        }
-        self.go_on(operation);
     }
 
     fn refuse(&self, asker: Asker, refusal: Refusal) {
@@ -502,22 +471,6 @@ impl MachineThread {
             hart.answer(SbiReturn::error(if dropped { DENIED } else { FAILED }));
         }
     }
-
-    /// The end of the process gives the disks a while. Whoever still asks something learns that the machine has ended.
-    fn last_flush(&mut self) {
-        self.waiting.clear();
-        let until = Instant::now() + FLUSH_PATIENCE;
-        while self.tasks > 0 {
-            match self.receiver.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::Worked(_)) => self.tasks -= 1,
-                Ok(_) => {}
-                Err(_) => {
-                    tracing::error!("the last flush hangs and is left behind");
-                    return;
-                }
-            }
-        }
-    }
 }
 
 /// What does not wait for the operation under way.
@@ -527,6 +480,7 @@ fn overtakes(message: &Message) -> bool {
         Message::Management { request, .. } => matches!(request, ManagementRequest::Quit { .. }),
         Message::Begin { .. }
         | Message::Job { .. }
+        | Message::Errand { .. }
         | Message::Guest { .. }
         | Message::Device
         | Message::Call(_) => false,

@@ -13,7 +13,7 @@ use crate::ManageError;
 use crate::job::Go;
 use crate::machine::MachineThread;
 use crate::record::{By, Failure};
-use crate::work::Done;
+use crate::work::{Done, Errand};
 
 /// Where the answer to a request of management goes, once all that it led to has happened.
 pub(crate) type Reply = mpsc::SyncSender<Result<(), ManageError>>;
@@ -26,6 +26,8 @@ pub(crate) enum Message {
     Begin { request: ManagementRequest, by: By, go: Go, reply: Reply },
     /// A step of a job, or its end.
     Job { request: MigrationRequest, reply: Reply },
+    /// Have the worker run this, `if_held` only while the machine is held.
+    Errand { errand: Errand, if_held: bool, reply: Reply },
     /// The worker has done what it was asked.
     Worked(Done),
     /// A request that the guest made on hart `hart`.

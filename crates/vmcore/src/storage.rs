@@ -14,7 +14,17 @@ pub trait Storage: Send + Sync {
     /// ([`DeviceRequest::IoError`](runstate::DeviceRequest::IoError)).
     fn id(&self) -> DeviceId;
 
-    /// Everything about starting that may fail or take time, before anything is told or moves. Called on a worker while
+    /// Has this process use what is behind the device, however others have changed it meanwhile; nothing if it does already.
+    /// Called on a worker or a job's thread while the machine is held: before [`Storage::prepare`], and when what was left
+    /// to another machine stays here after all.
+    fn activate(&self) -> Result<(), StorageError>;
+
+    /// Drains, makes everything durable, and leaves what is behind the device to others until [`Storage::activate`]. Called
+    /// on a job's thread while the machine is held, before another machine goes on as this one. When it fails this
+    /// process still has it.
+    fn inactivate(&self) -> Result<(), StorageError>;
+
+    /// Everything else about starting that may fail or take time, before anything is told or moves. Called on a worker while
     /// the machine is held. A second call in a row does no harm, so that nothing has to be undone when another device
     /// refuses.
     fn prepare(&self) -> Result<(), StorageError>;
@@ -29,20 +39,26 @@ pub trait Storage: Send + Sync {
 
 /// Why a device's host side could not do what it was asked. Cloned to everybody who asked, so it keeps words, not a source.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("cannot {operation} '{device}': {reason}")]
-pub struct StorageError {
-    /// Name of the device or of what is behind it, as the operator gave it.
-    pub device: String,
-    /// What was asked: "flush", "open".
-    pub operation: &'static str,
-    /// What the host said.
-    pub reason: String,
+pub enum StorageError {
+    /// The host refuses.
+    #[error("cannot {operation} '{device}': {reason}")]
+    Failed {
+        /// Name of the device or of what is behind it, as the operator gave it.
+        device: String,
+        /// What was asked: "flush", "open".
+        operation: &'static str,
+        /// What the host said.
+        reason: String,
+    },
+    /// What is behind it is somebody else's, or cannot be had; in the words of who knows.
+    #[error("{0}")]
+    Inactive(String),
 }
 
 impl StorageError {
     /// What the host said to `operation` on `device`.
     pub fn new(device: &str, operation: &'static str, error: &io::Error) -> Self {
-        Self { device: device.to_owned(), operation, reason: error.to_string() }
+        Self::Failed { device: device.to_owned(), operation, reason: error.to_string() }
     }
 }
 

@@ -261,6 +261,18 @@ impl Block {
         Ok(saved)
     }
 
+    /// The capacity is that of the image, which may have come back from another machine with another size. Returns whether
+    /// it has changed.
+    fn resize(&mut self) -> bool {
+        let sectors = (self.host.disk.node().size() / SECTOR).to_le_bytes();
+        let capacity = self.config.get_mut(CAPACITY..CAPACITY + sectors.len());
+        capacity.is_some_and(|bytes| {
+            let changed = *bytes != sectors;
+            bytes.copy_from_slice(&sectors);
+            changed
+        })
+    }
+
     fn forget(&mut self) {
         self.host.reset();
         self.outstanding.clear();
@@ -327,6 +339,9 @@ impl VirtioDevice for Block {
     }
 
     fn rung(&mut self, transport: &mut Transport<'_>) -> Result<(), Broken> {
+        if self.resize() {
+            transport.config_changed();
+        }
         self.finish(transport)?;
         self.try_again(transport)?;
         if self.retry { Ok(()) } else { self.begin(transport) }
@@ -334,6 +349,7 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) {
         self.forget();
+        self.resize();
         self.retry = false;
         if let Some(mode) = self.config.get_mut(WRITEBACK) {
             *mode = self.writeback;

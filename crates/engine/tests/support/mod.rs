@@ -8,6 +8,7 @@ use engine::{Builder, Engine, EngineConfig, Port, Record, Status, Subscriber};
 use runstate::{
     Config, DeviceRequest, GuestRequest, Lifecycle, ManagementRequest, Owner, RunState, Sleep, WakeSource,
 };
+use vmcore::Storage as _;
 use vmcore::testing::{FakeMachine, FakeStorage, Script, Step};
 use vmcore::{DevicePort, HartShared, Machine, StartParams};
 
@@ -83,6 +84,17 @@ impl World {
         let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
         let storage = Arc::new(FakeStorage::default());
         (Self::with(1, host, clock, None, Some(Arc::clone(&storage))), storage)
+    }
+
+    /// One hart that waits for a guest, and a device that keeps data, which is somebody else's still.
+    pub fn incoming_with_storage() -> (Self, Arc<FakeStorage>) {
+        let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
+        let storage = Arc::new(FakeStorage::default());
+        storage.inactivate().unwrap();
+        storage.take_log();
+        let config = Config { incoming: true, ..Config::default() };
+        (Self::with_config(1, host, clock, None, Some(Arc::clone(&storage)), config), storage)
     }
 
     /// One hart, and a nanosecond of guest time for each block that it executes.

@@ -31,13 +31,15 @@ struct State {
     log: Vec<&'static str>,
     hangs: bool,
     released: bool,
+    inactive: bool,
 }
 
 impl FakeStorage {
     /// The number of the device.
     pub const ID: DeviceId = DeviceId(1);
 
-    /// The next `operation` ("prepare" or "flush") meets this.
+    /// The next `operation` ("prepare", "flush", "activate" or "inactivate") meets this. What is active already is not
+    /// activated again.
     pub fn next(&self, operation: &'static str, mishap: Mishap) {
         self.lock().mishaps.push_back((operation, mishap));
     }
@@ -45,6 +47,11 @@ impl FakeStorage {
     /// What it was asked since the last call.
     pub fn take_log(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.lock().log)
+    }
+
+    /// Whether this process has it.
+    pub fn is_active(&self) -> bool {
+        !self.lock().inactive
     }
 
     /// Waits until an operation hangs.
@@ -93,6 +100,20 @@ impl FakeStorage {
 impl Storage for FakeStorage {
     fn id(&self) -> DeviceId {
         Self::ID
+    }
+
+    fn activate(&self) -> Result<(), StorageError> {
+        if !self.is_active() {
+            self.run("activate")?;
+            self.lock().inactive = false;
+        }
+        Ok(())
+    }
+
+    fn inactivate(&self) -> Result<(), StorageError> {
+        self.run("inactivate")?;
+        self.lock().inactive = true;
+        Ok(())
     }
 
     fn prepare(&self) -> Result<(), StorageError> {

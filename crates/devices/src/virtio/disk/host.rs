@@ -120,6 +120,12 @@ impl Host {
         action
     }
 
+    /// As operators call it.
+    fn name(&self) -> &str {
+        let config = self.disk.config();
+        if config.name.is_empty() { &config.qdev } else { &config.name }
+    }
+
     /// What has ended since the last time.
     pub(super) fn take_ended(&self) -> Vec<Ended> {
         std::mem::take(&mut lock(&self.state).ended)
@@ -142,15 +148,21 @@ impl Storage for Host {
         self.id
     }
 
+    fn activate(&self) -> Result<(), StorageError> {
+        self.disk.activate().map_err(|error| StorageError::Inactive(error.to_string()))
+    }
+
+    fn inactivate(&self) -> Result<(), StorageError> {
+        self.disk.inactivate().map_err(|error| StorageError::new(self.name(), "flush", &error))
+    }
+
     fn prepare(&self) -> Result<(), StorageError> {
         self.disk.reset_status();
         Ok(())
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        let config = self.disk.config();
-        let name = if config.name.is_empty() { &config.qdev } else { &config.name };
-        self.disk.flush().map_err(|error| StorageError::new(name, "flush", &error))
+        self.disk.flush().map_err(|error| StorageError::new(self.name(), "flush", &error))
     }
 
     fn io_error(&self) -> Option<IoError> {

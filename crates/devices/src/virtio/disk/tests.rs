@@ -499,6 +499,25 @@ fn what_is_outstanding_travels() {
 }
 
 #[test]
+fn a_disk_that_was_somebody_elses_does_nothing_before_it_is_back_and_then_has_the_size_it_was_given() {
+    let set = Set::stopping();
+    let capacity = || set.read(VIRTIO_MMIO_CONFIG);
+    set.slot.stop();
+    set.storage().inactivate().unwrap();
+    assert!(!set.disk.node().is_active());
+    set.image.as_file().set_len(2 * SECTORS * SECTOR).unwrap();
+    set.storage().activate().unwrap();
+    set.storage().prepare().unwrap();
+    assert_eq!(u64::from(capacity()), SECTORS, "nothing changes while the machine is held");
+    set.slot.start();
+    assert_eq!(u64::from(capacity()), 2 * SECTORS);
+    assert_eq!(set.read(VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_CONFIG);
+    set.ask_write(0, 2 * SECTORS - 1, 5);
+    set.wait(1);
+    assert_eq!(set.stored(2 * SECTORS - 1), 5);
+}
+
+#[test]
 fn a_reset_forgets_what_failed_and_waits_for_what_hangs() {
     let set = Set::stopping();
     set.fault(Kind::Read, Fault::Io, None);
