@@ -1,205 +1,19 @@
 //! Disks and block nodes.
 
+mod human;
+mod types;
+
 use std::sync::Arc;
 
-use block::{Disk, Fault, FaultRule, IoStatus, Kind, Node};
+use block::{Disk, Fault, FaultRule, Kind, Node};
+use engine::ManageError;
 use qmp::schema::{Qapi as _, Type, arg, opt};
-use qmp::{Args, QmpError, qapi_enum, qapi_struct};
+use qmp::{Args, QmpError, qapi_enum};
 
-use super::{Command, Env, command};
-use crate::hmp::{HmpError, Human, Screen, Words};
-
-qapi_enum! {
-    /// What stopped the machine last.
-    BlockDeviceIoStatus {
-        /// Nothing did.
-        Ok = "ok",
-        /// A request failed.
-        Failed = "failed",
-        /// There was no space left.
-        NoSpace = "nospace",
-    }
-}
-
-qapi_enum! {
-    /// What is done about writes of zeroes.
-    DetectZeroes {
-        /// Nothing.
-        Off = "off",
-    }
-}
-
-qapi_struct! {
-    /// How far writes go before they are called done.
-    CacheInfo {
-        /// Writes may stay in the host's cache until a flush.
-        writeback: bool = "writeback",
-        /// The host's cache is passed by.
-        direct: bool = "direct",
-        /// Flushes do nothing.
-        no_flush: bool = "no-flush",
-    }
-}
-
-qapi_struct! {
-    /// An image.
-    ImageInfo {
-        /// The file.
-        filename: String = "filename",
-        /// Its format.
-        format: String = "format",
-        /// Whether it was not closed in order.
-        dirty_flag: Option<bool> = "dirty-flag",
-        /// Bytes that it takes on the host.
-        actual_size: Option<u64> = "actual-size",
-        /// Bytes that a guest sees.
-        virtual_size: u64 = "virtual-size",
-    }
-}
-
-qapi_struct! {
-    /// A block node.
-    BlockDeviceInfo {
-        /// The file at the bottom.
-        file: String = "file",
-        /// Its name.
-        node_name: Option<String> = "node-name",
-        /// Whether nothing may be written.
-        ro: bool = "ro",
-        /// What it is.
-        drv: String = "drv",
-        /// How many images are behind it.
-        backing_file_depth: i64 = "backing_file_depth",
-        /// Whether it is in use.
-        active: bool = "active",
-        /// Whether it is encrypted.
-        encrypted: bool = "encrypted",
-        /// What is done about writes of zeroes.
-        detect_zeroes: DetectZeroes = "detect_zeroes",
-        /// Bytes a second that are let through; 0 for all.
-        bps: i64 = "bps",
-        /// The same, read.
-        bps_rd: i64 = "bps_rd",
-        /// The same, written.
-        bps_wr: i64 = "bps_wr",
-        /// Operations a second that are let through; 0 for all.
-        iops: i64 = "iops",
-        /// The same, reads.
-        iops_rd: i64 = "iops_rd",
-        /// The same, writes.
-        iops_wr: i64 = "iops_wr",
-        /// The image.
-        image: ImageInfo = "image",
-        /// How far writes go.
-        cache: CacheInfo = "cache",
-        /// From what size on an event is sent; 0 for never.
-        write_threshold: i64 = "write_threshold",
-    }
-}
-
-qapi_struct! {
-    /// What a device has of a block node.
-    BlockInfo {
-        /// The drive's name, empty if it has none.
-        device: String = "device",
-        /// The device.
-        qdev: Option<String> = "qdev",
-        /// Not used.
-        kind: String = "type",
-        /// Whether the medium can be taken out.
-        removable: bool = "removable",
-        /// Whether the guest keeps it in.
-        locked: bool = "locked",
-        /// The medium.
-        inserted: Option<BlockDeviceInfo> = "inserted",
-        /// What stopped the machine last.
-        io_status: Option<BlockDeviceIoStatus> = "io-status",
-    }
-}
-
-qapi_struct! {
-    /// What a disk has done so far.
-    BlockDeviceStats {
-        /// Bytes read.
-        rd_bytes: i64 = "rd_bytes",
-        /// Bytes written.
-        wr_bytes: i64 = "wr_bytes",
-        /// Bytes of zones appended.
-        zone_append_bytes: i64 = "zone_append_bytes",
-        /// Bytes discarded.
-        unmap_bytes: i64 = "unmap_bytes",
-        /// Reads.
-        rd_operations: i64 = "rd_operations",
-        /// Writes.
-        wr_operations: i64 = "wr_operations",
-        /// Zones appended.
-        zone_append_operations: i64 = "zone_append_operations",
-        /// Flushes.
-        flush_operations: i64 = "flush_operations",
-        /// Discards.
-        unmap_operations: i64 = "unmap_operations",
-        /// Time of the reads in ns.
-        rd_total_time_ns: i64 = "rd_total_time_ns",
-        /// Time of the writes in ns.
-        wr_total_time_ns: i64 = "wr_total_time_ns",
-        /// Time of the zone appends in ns.
-        zone_append_total_time_ns: i64 = "zone_append_total_time_ns",
-        /// Time of the flushes in ns.
-        flush_total_time_ns: i64 = "flush_total_time_ns",
-        /// Time of the discards in ns.
-        unmap_total_time_ns: i64 = "unmap_total_time_ns",
-        /// First byte behind the last that was written.
-        wr_highest_offset: i64 = "wr_highest_offset",
-        /// Reads that were merged with others: none.
-        rd_merged: i64 = "rd_merged",
-        /// Writes that were merged with others: none.
-        wr_merged: i64 = "wr_merged",
-        /// Zone appends that were merged with others: none.
-        zone_append_merged: i64 = "zone_append_merged",
-        /// Discards that were merged with others: none.
-        unmap_merged: i64 = "unmap_merged",
-        /// Reads that the host failed.
-        failed_rd_operations: i64 = "failed_rd_operations",
-        /// Writes that the host failed.
-        failed_wr_operations: i64 = "failed_wr_operations",
-        /// Zone appends that the host failed.
-        failed_zone_append_operations: i64 = "failed_zone_append_operations",
-        /// Flushes that the host failed.
-        failed_flush_operations: i64 = "failed_flush_operations",
-        /// Discards that the host failed.
-        failed_unmap_operations: i64 = "failed_unmap_operations",
-        /// Reads that were refused.
-        invalid_rd_operations: i64 = "invalid_rd_operations",
-        /// Writes that were refused.
-        invalid_wr_operations: i64 = "invalid_wr_operations",
-        /// Zone appends that were refused.
-        invalid_zone_append_operations: i64 = "invalid_zone_append_operations",
-        /// Flushes that were refused.
-        invalid_flush_operations: i64 = "invalid_flush_operations",
-        /// Discards that were refused.
-        invalid_unmap_operations: i64 = "invalid_unmap_operations",
-        /// Whether refused operations are in the times: they are not.
-        account_invalid: bool = "account_invalid",
-        /// Whether failed operations are in the times.
-        account_failed: bool = "account_failed",
-        /// Statistics over intervals: none.
-        timed_stats: Vec<String> = "timed_stats",
-    }
-}
-
-qapi_struct! {
-    /// What a disk has done so far, and whose it is.
-    BlockStats {
-        /// The drive's name, empty if it has none.
-        device: Option<String> = "device",
-        /// The device.
-        qdev: Option<String> = "qdev",
-        /// The node on top.
-        node_name: Option<String> = "node-name",
-        /// The counts.
-        stats: BlockDeviceStats = "stats",
-    }
-}
+use super::{Command, Env, command, refused};
+use crate::hmp::{Human, Words};
+use human::{info_block, info_blockstats};
+use types::{BlockDeviceInfo, BlockInfo, BlockStats};
 
 qapi_enum! {
     /// Operations that can be made to fail.
@@ -256,10 +70,11 @@ pub(super) static COMMANDS: &[Command] = &[
     }
     .human(Human::info(&["blockstats"], "show what the disks have done", info_blockstats)),
     command! {
-        /// Says whether block nodes are in use. All are, always: no disk of this program is handed over yet.
+        /// Takes images of block nodes for this process, or leaves them to others. A machine that starts takes its own,
+        /// one that has moved away has left them. Not while it is running.
         "blockdev-set-active" [
             opt("node-name", Type::Str, "The node; all without a name."),
-            arg("active", Type::Bool, "Whether it is in use."),
+            arg("active", Type::Bool, "Whether this process may use it."),
         ] -> () = set_active
     },
     command! {
@@ -274,13 +89,44 @@ pub(super) static COMMANDS: &[Command] = &[
 ];
 
 fn set_active(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
-    if let Some(name) = args.opt_str("node-name") {
-        find(env, name)?;
+    let config = env.config();
+    let nodes = match args.opt_str("node-name") {
+        Some(name) => vec![Arc::clone(find(env, name)?)],
+        None => config.nodes.clone(),
+    };
+    let active = args.opt_bool("active") == Some(true);
+    let is_below = |node: &Arc<Node>, top: &Arc<Node>| chain(top).any(|below| Arc::ptr_eq(below, node));
+    if !active && args.opt_str("node-name").is_some() {
+        let mut above = config.nodes.iter().filter(|top| !nodes.iter().any(|node| Arc::ptr_eq(node, top)));
+        if above.any(|top| top.is_active() && nodes.iter().any(|node| is_below(node, top))) {
+            return Err(QmpError::generic("Node has active parent node"));
+        }
     }
-    match args.opt_bool("active") {
-        Some(true) => Ok(()),
-        _ => Err(QmpError::generic("block nodes cannot be made inactive by this program yet")),
+    let of_a_disk = |disk: &&Arc<Disk>| nodes.iter().any(|node| is_below(node, disk.node()));
+    let disks: Vec<_> = config.disks.iter().filter(of_a_disk).cloned().collect();
+    let in_use = !disks.is_empty();
+    let change = move || match active {
+        true => nodes.iter().try_for_each(|node| node.activate()).map_err(|error| error.to_string()),
+        false => {
+            // A disk has to come to rest first; what its flush says counts.
+            let rest = disks.iter().try_for_each(|disk| disk.inactivate());
+            let left = rest.and_then(|()| nodes.iter().try_for_each(|node| node.inactivate()));
+            left.map_err(|error| format!("Failed to inactivate node: {}", block::error_text(&error)))
+        }
+    };
+    if !in_use {
+        // What no device has is of no interest to the machine.
+        return change().map_err(QmpError::generic);
     }
+    env.engine().arrange_images(!active, change).map_err(|error| match error {
+        ManageError::Live => QmpError::generic("Node is in use by the machine, which is running"),
+        error => refused(error),
+    })
+}
+
+/// A node, and those below it.
+fn chain(top: &Arc<Node>) -> impl Iterator<Item = &Arc<Node>> {
+    std::iter::successors(Some(top), |node| node.child())
 }
 
 fn set_fault(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
@@ -314,190 +160,4 @@ fn find<'a>(env: &'a Env<'_>, name: &str) -> Result<&'a Arc<Node>, QmpError> {
 fn query_blockstats(env: &Env<'_>, args: &Args) -> Result<Vec<BlockStats>, QmpError> {
     let all = env.config().disks.iter().map(|disk| BlockStats::of(disk));
     Ok(if args.opt_bool("query-nodes") == Some(true) { Vec::new() } else { all.collect() })
-}
-
-impl BlockInfo {
-    fn of(disk: &Disk) -> Self {
-        let config = disk.config();
-        let mut inserted = BlockDeviceInfo::of(disk.node());
-        inserted.cache.writeback = config.writeback;
-        Self {
-            device: config.name.clone(),
-            qdev: Some(config.qdev.clone()),
-            kind: "unknown".to_owned(),
-            removable: false,
-            locked: false,
-            inserted: Some(inserted),
-            io_status: Some(match disk.io_status() {
-                IoStatus::Ok => BlockDeviceIoStatus::Ok,
-                IoStatus::Failed => BlockDeviceIoStatus::Failed,
-                IoStatus::NoSpace => BlockDeviceIoStatus::NoSpace,
-            }),
-        }
-    }
-}
-
-impl BlockDeviceInfo {
-    fn of(node: &Node) -> Self {
-        let file = node.path().display().to_string();
-        let drv = node.driver().name().to_owned();
-        Self {
-            node_name: Some(node.name().to_owned()),
-            ro: node.is_read_only(),
-            backing_file_depth: 0,
-            active: true,
-            encrypted: false,
-            detect_zeroes: DetectZeroes::Off,
-            bps: 0,
-            bps_rd: 0,
-            bps_wr: 0,
-            iops: 0,
-            iops_rd: 0,
-            iops_wr: 0,
-            image: ImageInfo {
-                filename: file.clone(),
-                format: drv.clone(),
-                dirty_flag: Some(false),
-                actual_size: node.allocated().ok(),
-                virtual_size: node.size(),
-            },
-            cache: CacheInfo { writeback: node.cache().writeback, direct: false, no_flush: !node.flushes() },
-            write_threshold: 0,
-            file,
-            drv,
-        }
-    }
-}
-
-impl BlockStats {
-    fn of(disk: &Disk) -> Self {
-        let (config, all) = (disk.config(), disk.stats().snapshot());
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let [read, write, flush, unmap] = Kind::ALL.map(|kind| all.of(kind));
-        let stats = BlockDeviceStats {
-            rd_bytes: number(read.bytes),
-            wr_bytes: number(write.bytes),
-            zone_append_bytes: 0,
-            unmap_bytes: number(unmap.bytes),
-            rd_operations: number(read.operations),
-            wr_operations: number(write.operations),
-            zone_append_operations: 0,
-            flush_operations: number(flush.operations),
-            unmap_operations: number(unmap.operations),
-            rd_total_time_ns: number(read.total_ns),
-            wr_total_time_ns: number(write.total_ns),
-            zone_append_total_time_ns: 0,
-            flush_total_time_ns: number(flush.total_ns),
-            unmap_total_time_ns: number(unmap.total_ns),
-            wr_highest_offset: number(all.highest_written),
-            rd_merged: 0,
-            wr_merged: 0,
-            zone_append_merged: 0,
-            unmap_merged: 0,
-            failed_rd_operations: number(read.failed),
-            failed_wr_operations: number(write.failed),
-            failed_zone_append_operations: 0,
-            failed_flush_operations: number(flush.failed),
-            failed_unmap_operations: number(unmap.failed),
-            invalid_rd_operations: number(read.invalid),
-            invalid_wr_operations: number(write.invalid),
-            invalid_zone_append_operations: 0,
-            invalid_flush_operations: number(flush.invalid),
-            invalid_unmap_operations: number(unmap.invalid),
-            account_invalid: false,
-            account_failed: true,
-            timed_stats: Vec::new(),
-        };
-        Self {
-            device: Some(config.name.clone()),
-            qdev: Some(config.qdev.clone()),
-            node_name: Some(disk.node().name().to_owned()),
-            stats,
-        }
-    }
-}
-
-// ---- for people ----
-
-fn info_block(screen: &mut Screen<'_>, words: &[&str]) -> Result<(), HmpError> {
-    let config = screen.env.config();
-    match words.first() {
-        Some(&"-n") => {
-            for node in config.nodes.iter().rev() {
-                print_node(screen, node.name(), node, None);
-            }
-        }
-        word => {
-            let verbose = word == Some(&"-v");
-            let only = word.filter(|_| !verbose);
-            let wanted = |disk: &&Arc<Disk>| only.is_none_or(|name| *name == label(disk));
-            for (index, disk) in config.disks.iter().filter(wanted).enumerate() {
-                if index > 0 {
-                    screen.print("");
-                }
-                print_disk(screen, disk, verbose);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How people know a disk: by its drive's name, else its node's.
-fn label(disk: &Disk) -> &str {
-    let name = disk.config().name.as_str();
-    if name.is_empty() { disk.node().name() } else { name }
-}
-
-fn print_disk(screen: &mut Screen<'_>, disk: &Disk, verbose: bool) {
-    let (config, node) = (disk.config(), disk.node());
-    let title = match config.name.as_str() {
-        "" => node.name().to_owned(),
-        name => format!("{name} ({})", node.name()),
-    };
-    print_node(screen, &title, node, Some(disk));
-    if verbose {
-        let mebibytes = node.size() as f64 / f64::from(1 << 20);
-        screen.print("\nImages:");
-        screen.print(&format!("image: {}", node.path().display()));
-        screen.print(&format!("file format: {}", node.driver().name()));
-        screen.print(&format!("virtual size: {mebibytes:.3} MiB ({} bytes)", node.size()));
-        screen.print(&format!("disk size: {} bytes", node.allocated().unwrap_or_default()));
-    }
-}
-
-fn print_node(screen: &mut Screen<'_>, title: &str, node: &Node, disk: Option<&Disk>) {
-    let read_only = if node.is_read_only() { ", read-only" } else { "" };
-    screen.print(&format!("{title}: {} ({}{read_only})", node.path().display(), node.driver().name()));
-    if let Some(disk) = disk {
-        screen.print(&format!("    Attached to:      {}", disk.config().qdev));
-        match disk.io_status() {
-            IoStatus::Ok => {}
-            IoStatus::Failed => screen.print("    I/O status:       failed"),
-            IoStatus::NoSpace => screen.print("    I/O status:       nospace"),
-        }
-    }
-    let writeback = disk.map_or(node.cache().writeback, |disk| disk.config().writeback);
-    let ignored = if node.flushes() { "" } else { ", ignore flushes" };
-    let mode = if writeback { "writeback" } else { "writethrough" };
-    screen.print(&format!("    Cache mode:       {mode}{ignored}"));
-}
-
-fn info_blockstats(screen: &mut Screen<'_>, _: &[&str]) -> Result<(), HmpError> {
-    for disk in &screen.env.config().disks {
-        let stats = BlockStats::of(disk).stats;
-        screen.print(&format!(
-            "{}: rd_bytes={} wr_bytes={} rd_operations={} wr_operations={} flush_operations={} \
-             wr_total_time_ns={} rd_total_time_ns={} flush_total_time_ns={} rd_merged=0 wr_merged=0",
-            label(disk),
-            stats.rd_bytes,
-            stats.wr_bytes,
-            stats.rd_operations,
-            stats.wr_operations,
-            stats.flush_operations,
-            stats.wr_total_time_ns,
-            stats.rd_total_time_ns,
-            stats.flush_total_time_ns,
-        ));
-    }
-    Ok(())
 }
