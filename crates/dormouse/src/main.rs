@@ -15,6 +15,7 @@ mod disks;
 mod host;
 mod inspect;
 mod objects;
+mod remote;
 mod run;
 mod setup;
 mod stub;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
     }
     if arguments.next_if(|first| first == inspect::NAME).is_some() {
         return inspect::run(arguments).unwrap_or_else(|error| complain(&error));
+    }
+    if arguments.peek().is_some_and(|first| remote::NAMES.iter().any(|name| first == name)) {
+        return remote::run(arguments).unwrap_or_else(|error| complain(&error));
     }
     let options = match cli::parse(arguments) {
         Ok(cli::Command::Run(options)) => options,

@@ -16,7 +16,8 @@ pub(super) fn version() -> String {
 pub(super) fn options() -> String {
     let mut text = version();
     text.push_str(
-        "usage: dormouse [options]\n\n\
+        "usage: dormouse [options]\n\
+         \x20      dormouse migrate|snapshot|inspect|timeline ... (each has a --help)\n\n\
          Runs a 64-bit RISC-V machine. Without -kernel it runs a small guest of its own.\n\
          Values are mostly lists of key=value, with commas inside a value doubled.\n\n",
     );
