@@ -73,6 +73,9 @@ impl Ram {
         while let Some(chunk) = tracking.absent.next(next) {
             next = chunk + 1;
             if !tracking.unsaved.has(chunk) {
+                if tracking.shared.has(chunk) {
+                    self.memory.discard(chunk, 1);
+                }
                 self.memory.made_present(chunk);
                 tracking.note_written(self.memory.pages_of(chunk));
             }
@@ -170,8 +173,10 @@ impl Ram {
     pub fn zero_chunk(&self, chunk: usize) -> Result<(), RamError> {
         let len = self.chunk_len(chunk);
         self.put_chunk(chunk, len, |memory| {
-            if memory.tracking.is_touched(chunk) && !memory.mapping.is_zero(chunk * CHUNK_SIZE, len) {
-                memory.mapping.discard(chunk * CHUNK_SIZE, len);
+            let shared = memory.tracking.shared.has(chunk);
+            if shared || memory.tracking.is_touched(chunk) && !memory.mapping.is_zero(chunk * CHUNK_SIZE, len)
+            {
+                memory.give_back(chunk, 1);
             }
         })
     }

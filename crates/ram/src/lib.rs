@@ -25,8 +25,9 @@
 //! * whoever writes a page that is marked as code ends its generation, so that decoded forms made before are known
 //!   to be stale. Harts compare generations when they next fetch after `fence.i` (Zifencei asks for no more);
 //! * an error of the host's memory under RAM ends no process: the page is lost, which is told ([`Ram::on_host_error`]);
-//! * an absent chunk is zero and untouched until one thread has filled it; the others that need it wait for it, and
-//!   for no other. If it cannot be had the access does not happen;
+//! * an absent chunk is zero and untouched until one thread has filled it, or mapped from a file and untouched until one
+//!   thread has had it judged; the others that need it wait for it, and for no other. If it cannot be had the access does
+//!   not happen;
 //! * only harts wait for another host, each outside of every device and for some milliseconds at a time: devices are told what
 //!   is [not here](Memory::is_here) before they begin, and an access that comes upon it all the same fails;
 //! * a chunk that is to be saved is written by nobody before it is saved;
@@ -47,6 +48,7 @@ mod mapping;
 mod memory;
 mod save;
 mod set;
+mod shared;
 mod sync;
 mod tracking;
 
@@ -57,6 +59,7 @@ pub use log::{DirtyLog, LogsInUse};
 pub use memory::{Memory, Writes};
 pub use save::{ChunkSink, Save, SaveInUse};
 pub use set::{PageSet, Portion};
+pub use shared::FileRun;
 
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code)]
 
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const WORD: usize = size_of::<u64>();
@@ -26,7 +28,7 @@ impl Mapping {
     ///
     /// # Safety
     /// They are an anonymous private mapping that outlives this value and its copies, readable and writable, and everybody
-    /// else accesses it atomically or through `vm_memory`.
+    /// else accesses it atomically or through `vm_memory`, and lives with pages of it being replaced at any time.
     pub(crate) unsafe fn new(at: *mut u8, len: usize) -> Self {
         Self { at, len }
     }
@@ -80,15 +82,47 @@ impl Mapping {
             .all(|stride| stride.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) == 0)
     }
 
-    /// Makes whole host pages zero and gives their memory back to the host.
+    /// Makes whole host pages, none of which is [of a file](Self::map_file), zero and gives their memory back to the host.
     pub(crate) fn discard(&self, offset: usize, len: usize) {
         let Some(words) = self.words(offset, len) else { return };
-        // SAFETY: inside a mapping that is anonymous and private, so that this does what stores of zero would; no references
-        // other than to atomics lead into it.
+        // SAFETY: inside a mapping that is anonymous and private there, so that this does what stores of zero would; no
+        // references other than to atomics lead into it.
         let done = unsafe { libc::madvise(words.as_ptr().cast_mut().cast(), len, libc::MADV_DONTNEED) };
         if done != 0 {
             // Locked memory is not given back.
             words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
+    }
+
+    /// The same for pages that may be of a file.
+    pub(crate) fn discard_mapped(&self, offset: usize, len: usize) {
+        if self.map(offset, len, libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0).is_err()
+            && let Some(words) = self.words(offset, len)
+        {
+            words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+    }
+
+    /// Has whole host pages hold what `file` has from `at` on, privately: the host reads a page when it is first touched,
+    /// shares it with whoever else has it from there, and copies it when it is first written.
+    pub(crate) fn map_file(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        at: u64,
+    ) -> io::Result<()> {
+        self.map(offset, len, libc::MAP_NORESERVE, file.as_raw_fd(), at)
+    }
+
+    fn map(&self, offset: usize, len: usize, flags: i32, file: i32, at: u64) -> io::Result<()> {
+        let words = self.words(offset, len).ok_or(io::ErrorKind::InvalidInput)?;
+        let at = libc::off_t::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (to, prot) = (words.as_ptr().cast_mut().cast(), libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: inside the mapping, pages of which may be replaced as `new`'s caller has promised; the new ones are private,
+        // readable and writable as well, and stay until the whole is unmapped.
+        let mapped =
+            unsafe { libc::mmap(to, len, prot, flags | libc::MAP_PRIVATE | libc::MAP_FIXED, file, at) };
+        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }

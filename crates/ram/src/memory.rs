@@ -109,8 +109,8 @@ impl Memory {
             Err(FillError::Interrupted) => return Err(OpenError::Interrupted),
             Err(FillError::Failed(reason)) => return Err(OpenError::Lost(self.lose(chunk, reason.into()))),
         }
-        // What is absent is zero, and stays uncommitted if that is what it holds.
-        if bytes.iter().any(|&byte| byte != 0) {
+        // What is absent is zero, and stays uncommitted if that is what it holds. Or it is mapped from where the source has it.
+        if !self.tracking.shared.has(chunk) && bytes.iter().any(|&byte| byte != 0) {
             self.tracking.touch(chunk);
             self.mapping.write(chunk * CHUNK_SIZE, &bytes);
         }
@@ -245,12 +245,27 @@ impl Memory {
 
     /// Gives the memory of `count` chunks from `first` on back to the host, and notes that they have changed.
     pub(crate) fn discard(&self, first: usize, count: usize) {
-        let start = first.saturating_mul(CHUNK_SIZE).min(self.mapping.len());
-        let len = count.saturating_mul(CHUNK_SIZE).min(self.mapping.len() - start);
-        self.mapping.discard(start, len);
+        let (start, len) = self.give_back(first, count);
         (first..first.saturating_add(count)).for_each(|chunk| self.tracking.untouch(chunk));
         let page = PAGE_SIZE as usize;
         self.tracking.note_written(start / page..=((start + len) / page).saturating_sub(1));
+    }
+
+    /// Makes `count` chunks from `first` on zero, their memory back with the host; says where they are in bytes.
+    pub(crate) fn give_back(&self, first: usize, count: usize) -> (usize, usize) {
+        let start = first.saturating_mul(CHUNK_SIZE).min(self.mapping.len());
+        let len = count.saturating_mul(CHUNK_SIZE).min(self.mapping.len() - start);
+        let shared = &self.tracking.shared;
+        let end = first.saturating_add(count);
+        if shared.next(first).is_some_and(|chunk| chunk < end) {
+            self.mapping.discard_mapped(start, len);
+            (first..end).for_each(|chunk| {
+                shared.remove(chunk);
+            });
+        } else {
+            self.mapping.discard(start, len);
+        }
+        (start, len)
     }
 
     /// The pages of `chunk`.

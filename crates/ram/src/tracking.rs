@@ -49,6 +49,8 @@ pub(crate) struct Tracking {
     /// Read-locked while a chunk is saved, so that a sink is called no more once its save has ended.
     pub(crate) sink: RwLock<Option<Arc<dyn ChunkSink>>>,
     pub(crate) claims: Claims,
+    /// Chunks that are mapped from files in which they lie as the source gives them: a fill only judges them.
+    pub(crate) shared: Bits,
     /// Chunks that may hold something but zero; the others were never written, and are not even looked at.
     touched: Bits,
     dirty: [Bits; LOGS],
@@ -73,6 +75,7 @@ impl Tracking {
             unsaved_left: AtomicUsize::new(0),
             sink: RwLock::new(None),
             claims: Claims::new(),
+            shared: Bits::new(chunks)?,
             touched: Bits::new(chunks)?,
             dirty: [Bits::new(pages)?, Bits::new(pages)?],
             logs_taken: Mutex::new([false; LOGS]),
