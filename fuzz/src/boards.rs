@@ -71,6 +71,8 @@ fn build(change: impl FnOnce(&mut BoardConfig)) -> Result<Ground, BoardError> {
         local_offset_s: 0,
         sun_rtc: true,
         suspend: true,
+        identity: vmcore::Identity { generation: [1; 16], mac_seed: [2; 8] },
+        vmgenid: board::GenerationId::Present,
         virtio: vec![
             Some(Box::new(Entropy::new(Arc::new(Still)))),
             Some(Box::new(console)),

@@ -208,6 +208,22 @@ class Matrix(Scenario):
 
         await self.each(way)
 
+    async def test_forks(self):
+        """Two new processes begin from it side by side, and so does the machine itself; a sleeper sleeps on."""
+
+        async def way(vm, row):
+            await self.saved(vm, row, "one")
+            fork = ("-x-snapshot-fork", "one")
+            async with self.machine(*fork) as one, self.machine(*fork) as other:
+                for forked in (one, other):
+                    self.assertEqual(await forked.status(), row.after or row.name)
+                    await self.sound(forked, row)
+            await self.job(vm, "x-snapshot-fork", name="one")
+            self.assertEqual((vm.events(), await vm.status()), (self.pair(row), row.name))
+            await self.sound(vm, row)
+
+        await self.each(way)
+
     async def arrives(self, here, there, row):
         """What both sides tell, and where the guest is now."""
         self.assertEqual((await there.told("completed", "failed"))[-1], "completed")

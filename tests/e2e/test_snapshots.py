@@ -40,7 +40,7 @@ class Snapshots(Scenario):
         finally:
             vm.client.remove_listener(listener)
 
-    async def job(self, vm, command, **arguments):
+    async def job(self, vm, command, kind=None, **arguments):
         """Runs a job to its dismissal; gives its error, and the words of all events meanwhile."""
         words = []
 
@@ -53,7 +53,7 @@ class Snapshots(Scenario):
             while note(await asyncio.wait_for(listener.get(), PATIENCE)) != "concluded":
                 pass
             (info,) = await vm.qmp("query-jobs")
-            self.assertEqual((info["id"], info["type"], info["status"]), ("job0", command[2:], "concluded"))
+            self.assertEqual((info["id"], info["type"], info["status"]), ("job0", kind or command[2:], "concluded"))
             await vm.qmp("job-dismiss", id="job0")
             for event in listener.clear():
                 note(event)

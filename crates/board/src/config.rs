@@ -6,7 +6,7 @@ use clock::{CountedSource, GuestClock, HostClock, RtcOptions, TimerQueue};
 use devices::SerialPort;
 use devices::virtio::{EntropySource, VirtioDevice};
 use ram::RamError;
-use vmcore::{BusError, DevicePort};
+use vmcore::{BusError, DevicePort, Identity};
 
 use crate::image::{ImageError, ImageSource};
 use crate::map;
@@ -42,6 +42,10 @@ pub struct BoardConfig {
     pub sun_rtc: bool,
     /// Whether the built-in SBI offers suspend to RAM.
     pub suspend: bool,
+    /// What tells the machine apart from others that begin from the same saved state.
+    pub identity: Identity,
+    /// Whether the guest can look it up.
+    pub vmgenid: GenerationId,
     /// What is plugged into each virtio slot, from slot 0 on, [`map::VIRTIO_SLOTS`](crate::map::VIRTIO_SLOTS) at most.
     pub virtio: Vec<Option<Box<dyn VirtioDevice>>>,
     /// The guest clock.
@@ -56,6 +60,18 @@ pub struct BoardConfig {
     pub serial: Vec<Arc<dyn SerialPort>>,
     /// For the seed in the device tree.
     pub entropy: Arc<dyn EntropySource>,
+}
+
+/// The device of the generation id.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum GenerationId {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It shows the machine's.
+    Present,
+    /// It shows the machine's, which the user has given, and a guest that comes from elsewhere takes it on.
+    Given,
 }
 
 /// Why a board could not be built.

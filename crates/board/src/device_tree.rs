@@ -26,6 +26,7 @@ pub(crate) struct Description {
     pub(crate) harts: u32,
     pub(crate) extensions: hart::Extensions,
     pub(crate) sun_rtc: bool,
+    pub(crate) vmgenid: bool,
     /// Firmware of the guest's own runs, which finds its power controls here. The built-in one needs none, and offers the
     /// kernel only one way to each end.
     pub(crate) firmware: bool,
@@ -174,6 +175,9 @@ fn soc(fdt: &mut FdtWriter, machine: &Description) -> Result<(), Error> {
         // The binding wants it and says 24 MHz; Linux does not look.
         if machine.sun_rtc { fdt.property_u32("clocks", SUN_CLOCK_PHANDLE) } else { Ok(()) }
     })?;
+    if machine.vmgenid {
+        device(fdt, "rng", map::VMGENID, &["microsoft,vmgenid"], |_| Ok(()))?;
+    }
     for index in 0..map::VIRTIO_SLOTS {
         device(fdt, "virtio_mmio", map::virtio(index), &["virtio,mmio"], |_| Ok(()))?;
     }

@@ -29,11 +29,14 @@ use std::sync::Arc;
 
 use clock::WallClock;
 use devices::virtio::EntropySource;
-use devices::{Plic, Uart};
+use devices::{Plic, Uart, Vmgenid};
 use hart::{Hart, HartConfig};
 use ram::Ram;
 use sbi::Sbi;
-use vmcore::{BoardInfo, BootEntry, Bus, Device, Firmware, Harts, Machine, PlaceError, Vcpu, WakeState};
+use vmcore::{
+    BoardInfo, BootEntry, Bus, Device, Firmware, Harts, Identity, Machine, PlaceError, Renewal, Vcpu,
+    WakeState,
+};
 
 use device_tree::{Chosen, Description, SEED};
 use image::{CopyError, Image, ImageError, ImageFault};
@@ -42,7 +45,7 @@ use layout::{BOOT_INFO, Layout, Planner};
 use wakes::Wakers;
 use wiring::{UartConsole, Wiring};
 
-pub use config::{BoardConfig, BoardError, MAX_HARTS};
+pub use config::{BoardConfig, BoardError, GenerationId, MAX_HARTS};
 pub use image::{ImageError as LoadImageError, ImageFault as LoadImageFault, ImageSource, Role};
 
 /// The harts, in the order of their ids.
@@ -58,6 +61,7 @@ pub struct Board {
     plic: Arc<Plic>,
     /// rtc0, rtc1.
     wall_clocks: Vec<Arc<WallClock>>,
+    vmgenid: Arc<Vmgenid>,
     description: Description,
     bootargs: String,
     user_tree: Option<Vec<u8>>,
@@ -78,6 +82,7 @@ impl Board {
             harts: config.harts,
             extensions: config.extensions,
             sun_rtc: config.sun_rtc,
+            vmgenid: config.vmgenid != GenerationId::Absent,
             firmware: config.firmware.is_some(),
         };
         let user_tree = read_user_tree(&config)?;
@@ -91,7 +96,7 @@ impl Board {
         let firmware = config.firmware.is_none().then(|| {
             Arc::new(Sbi::new(harts.clone(), Arc::clone(&ram), console, suspend)) as Arc<dyn Firmware>
         });
-        let Wiring { bus, devices, uart, plic, wall_clocks, wakers } = wiring;
+        let Wiring { bus, devices, uart, plic, wall_clocks, vmgenid, wakers } = wiring;
         let bus = Arc::new(bus);
         let vcpus = harts
             .iter()
@@ -118,6 +123,7 @@ impl Board {
             uart,
             plic,
             wall_clocks,
+            vmgenid,
             description,
             bootargs,
             user_tree,
@@ -311,6 +317,14 @@ impl Machine for Board {
 
     fn wake_sources(&self) -> Vec<WakeState> {
         if self.suspend { self.wakers.states() } else { Vec::new() }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        Some(self.vmgenid.identity())
+    }
+
+    fn renew(&self, renewal: Renewal) {
+        self.vmgenid.renew(renewal);
     }
 
     fn place_images(&self) -> Result<BootEntry, PlaceError> {

@@ -1,7 +1,8 @@
 //! The memory map and the interrupt numbers: QEMU's `virt` machine, and devices that it does not have.
 
 use devices::{
-    Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Pvpanic, Sun20iRtc, Uart, Watchdog, virtio::MmioSlot,
+    Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Pvpanic, Sun20iRtc, Uart, Vmgenid, Watchdog,
+    virtio::MmioSlot,
 };
 
 /// A device's window, and its input at the interrupt controller if it has one.
@@ -27,6 +28,8 @@ pub const POWER_BUTTON: Place = Place { base: 0x10_3000, size: PowerButton::WIND
 pub const PVPANIC: Place = Place { base: 0x10_4000, size: Pvpanic::WINDOW, irq: 0 };
 /// The watchdog.
 pub const WATCHDOG: Place = Place { base: 0x10_5000, size: Watchdog::WINDOW, irq: 0 };
+/// The generation id.
+pub const VMGENID: Place = Place { base: 0x10_6000, size: Vmgenid::WINDOW, irq: 14 };
 /// Machine-mode timer and software interrupts.
 pub const CLINT: Place = Place { base: 0x200_0000, size: Aclint::WINDOW, irq: 0 };
 /// The interrupt controller.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use clock::WallClock;
 use devices::virtio::{MmioSlot, VirtioDevice};
 use devices::{
-    Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Pvpanic, SerialPort, Sun20iRtc, Uart, WakeInput,
-    Watchdog,
+    Aclint, Finisher, GoldfishRtc, Plic, PowerButton, Pvpanic, SerialPort, Sun20iRtc, Uart, Vmgenid,
+    WakeInput, Watchdog,
 };
 use ram::Ram;
 use runstate::WakeSource;
 use sbi::DebugConsole;
-use vmcore::{Bus, Device, Harts};
+use vmcore::{Bus, Device, Harts, IrqLine};
 
-use crate::config::{BoardConfig, BoardError};
+use crate::config::{BoardConfig, BoardError, GenerationId};
 use crate::map::{self, Place};
 use crate::wakes::Wakers;
 
@@ -27,6 +27,7 @@ pub(crate) struct Wiring {
     pub(crate) uart: Arc<Uart>,
     pub(crate) plic: Arc<Plic>,
     pub(crate) wall_clocks: Vec<Arc<WallClock>>,
+    pub(crate) vmgenid: Arc<Vmgenid>,
     pub(crate) wakers: Wakers,
 }
 
@@ -92,12 +93,21 @@ impl Wiring {
         add(map::POWER_BUTTON, Arc::clone(&button) as _)?;
         add(map::PVPANIC, Arc::new(Pvpanic::new("pvpanic")))?;
         add(map::WATCHDOG, Watchdog::new("watchdog", &config.timers, Arc::clone(&config.port)))?;
+        let generation = |irq| Vmgenid::new("vmgenid", irq, config.identity);
+        let vmgenid = Arc::new(match config.vmgenid {
+            GenerationId::Absent => generation(IrqLine::unconnected()),
+            GenerationId::Present => generation(line(map::VMGENID)?),
+            GenerationId::Given => generation(line(map::VMGENID)?).given(),
+        });
+        if config.vmgenid != GenerationId::Absent {
+            add(map::VMGENID, Arc::clone(&vmgenid) as _)?;
+        }
         add(map::CLINT, Arc::new(Aclint::new("clint", harts.clone())))?;
         // Behind every device with a line: when the machine starts it judges what they have raised, and when the machine
         // is reset it forgets what they had raised before.
         add(map::PLIC, Arc::clone(&plic) as _)?;
         let wakers = Wakers { plic: Arc::clone(&plic), sun_rtc, goldfish, uart: Arc::clone(&uart), button };
-        Ok(Self { bus, devices, uart, plic, wall_clocks, wakers })
+        Ok(Self { bus, devices, uart, plic, wall_clocks, vmgenid, wakers })
     }
 }
 

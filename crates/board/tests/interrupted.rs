@@ -211,7 +211,7 @@ impl World {
         let work = JobWork::new(
             move |_| {
                 let memory: Refill = Box::new(move |ram| refill(ram, &chunks));
-                engine.stage(Staged { state, memory: Some(memory) });
+                engine.stage(Staged { state, memory: Some(memory), renewal: None });
                 Step::LoadDone { saved: life }
             },
             Step::LoadFailed,

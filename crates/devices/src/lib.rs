@@ -32,6 +32,7 @@ mod sun20i_rtc;
 mod test_support;
 mod uart;
 pub mod virtio;
+mod vmgenid;
 mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,7 @@ pub use power_button::PowerButton;
 pub use pvpanic::Pvpanic;
 pub use sun20i_rtc::Sun20iRtc;
 pub use uart::{SerialPort, Uart};
+pub use vmgenid::Vmgenid;
 pub use watchdog::Watchdog;
 
 /// A lock whose holder panicked still guards plain register values: each is checked when it is used.

@@ -26,8 +26,8 @@ mod table;
 pub use error::CliError;
 pub use finish::MAX_CPUS;
 pub use options::{
-    Bios, CpuModel, Incoming, MachineKind, MonitorKind, NodeKind, NodeOption, Options, PortOption, RngSource,
-    VirtioKind, VirtioOption,
+    Bios, CpuModel, Incoming, Load, MachineKind, MonitorKind, NodeKind, NodeOption, Options, PortOption,
+    RngSource, VirtioKind, VirtioOption, VmgenidOption,
 };
 pub use parameters::command_line_options;
 pub use session::gdb_place;

@@ -59,6 +59,7 @@ static TYPES: &[ObjectType] = &[
     object_type("max-riscv-cpu", "riscv-cpu", &[]),
     object_type("riscv.hart_array", "device", &[]),
     object_type("virtio-mmio", "device", &[]),
+    object_type("vmgenid", "device", &[("guid", "str")]),
     abstract_type("virtio-device", "device"),
     object_type("virtio-blk-device", "virtio-device", BLOCK),
     object_type("virtio-rng-device", "virtio-device", &[("rng", "link<rng-backend>")]),
@@ -143,6 +144,9 @@ pub(crate) fn objects(options: &Options) -> Objects {
                 ports.iter().for_each(|port| tree.device(port.id.as_deref(), port.driver()));
             }
         }
+    }
+    if let Some(device) = &options.vmgenid {
+        tree.device(device.id.as_deref(), "vmgenid");
     }
     Objects { types: TYPES, tree: tree.objects }
 }

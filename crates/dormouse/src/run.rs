@@ -17,7 +17,7 @@ use sys::SignalFd;
 use vmcore::Machine;
 
 use crate::channels::Channels;
-use crate::cli::{self, Incoming, MachineKind, Options};
+use crate::cli::{self, Incoming, Load, MachineKind, Options};
 use crate::consoles::Consoles;
 use crate::disks::Disks;
 use crate::host;
@@ -50,9 +50,10 @@ const PROGRAM: &str = concat!("dormouse ", env!("CARGO_PKG_VERSION"));
 
 /// A snapshot cannot be started from.
 #[derive(Debug, thiserror::Error)]
-#[error("-loadvm {name}: {source}")]
+#[error("{option}: {source}")]
 struct LoadError {
-    name: String,
+    /// With its value.
+    option: String,
     source: SnapshotError,
 }
 
@@ -93,7 +94,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         engine: engine.clone(),
         program: PROGRAM.to_owned(),
         name: options.name.clone(),
-        uuid: options.uuid.map(uuid_text),
+        uuid: options.uuid.map(|uuid| monitor::uuid_text(&uuid)),
+        vmgenid: options.vmgenid.is_some(),
         machines: objects::machines(),
         options: cli::command_line_options(),
         cpu_models: objects::cpu_models(),
@@ -117,7 +119,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         // Before the first client is heard, so that none sees the RESUME of the start: QEMU's clients never do. Refused
         // only if a signal has ended the machine already.
         let _ = engine.manage_by(command_line(), ManagementRequest::Cont);
-        if options.load.is_some() && matches!(engine.status().power, Power::Asleep(_)) {
+        if options.load.as_ref().is_some_and(|load| !load.fork)
+            && matches!(engine.status().power, Power::Asleep(_))
+        {
             // As in QEMU: who starts a machine from a snapshot without -S wants it to run.
             let _ = engine.manage_by(command_line(), ManagementRequest::SystemWakeup);
         }
@@ -149,9 +153,18 @@ fn command_line() -> By {
 
 /// Before the machine starts, which then goes on from there.
 fn load_snapshot(options: &Options, snapshots: &Snapshots) -> Result<(), LoadError> {
-    let Some(name) = &options.load else { return Ok(()) };
-    let load = LoadOptions { name: name.clone(), ..LoadOptions::default() };
-    snapshots.load(command_line(), &load).map_err(|source| LoadError { name: name.clone(), source })
+    let Some(Load { name, fork }) = &options.load else { return Ok(()) };
+    let generation = options.vmgenid.as_ref().and_then(|device| device.guid);
+    let load = LoadOptions {
+        name: name.clone(),
+        fork: *fork,
+        keep_asleep: *fork,
+        generation,
+        ..LoadOptions::default()
+    };
+    let option = if *fork { "-x-snapshot-fork" } else { "-loadvm" };
+    let failed = |source| LoadError { option: format!("{option} {name}"), source };
+    snapshots.load(command_line(), &load).map_err(failed)
 }
 
 fn build(
@@ -256,16 +269,4 @@ impl Drop for PidFile {
         // Somebody else may have removed it already.
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-fn uuid_text(bytes: [u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut text = String::new();
-    for (index, digit) in hex.chars().enumerate() {
-        if matches!(index, 8 | 12 | 16 | 20) {
-            text.push('-');
-        }
-        text.push(digit);
-    }
-    text
 }

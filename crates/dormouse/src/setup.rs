@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use board::{Board, BoardConfig, ImageSource, Vcpus};
+use board::{Board, BoardConfig, GenerationId, ImageSource, Vcpus};
 use clock::{
     CountedSource, GuestClock, HostClock, IcountShift, RtcBase, ShiftedClock, SystemClock, TimerQueue,
 };
@@ -11,10 +11,10 @@ use engine::{Builder, Engine, EngineConfig};
 use hart::Extensions;
 use ram::Ram;
 use runstate::{Config, DeviceId, Lifecycle};
-use vmcore::{BoardInfo, BootEntry, Device, Harts, Machine, PlaceError, Vcpu};
+use vmcore::{BoardInfo, BootEntry, Device, Harts, Identity, Machine, PlaceError, Vcpu};
 
 use crate::channels::Channels;
-use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource, VirtioKind};
+use crate::cli::{Bios, CpuModel, MachineKind, Options, RngSource, VirtioKind, VmgenidOption};
 use crate::consoles::Consoles;
 use crate::disks::{self, Disks};
 use crate::host::{FileEntropy, HostEntropy, RepeatableEntropy};
@@ -109,6 +109,12 @@ pub(crate) fn board(
         local_offset_s: if options.rtc.base == RtcBase::Localtime { host_offset_s() } else { 0 },
         sun_rtc: options.machine.wakeup_rtc,
         suspend: options.machine.suspend,
+        identity: identity(options)?,
+        vmgenid: match &options.vmgenid {
+            None => GenerationId::Absent,
+            Some(VmgenidOption { guid: None, .. }) => GenerationId::Present,
+            Some(VmgenidOption { guid: Some(_), .. }) => GenerationId::Given,
+        },
         virtio: virtio(options, consoles, channels, disks, builder)?,
         clock: Arc::clone(&clocks.guest),
         timers: Arc::clone(&clocks.timers),
@@ -207,6 +213,18 @@ fn entropy(options: &Options, source: &RngSource) -> Result<Arc<dyn EntropySourc
         },
         RngSource::Builtin => Ok(Arc::new(HostEntropy)),
     }
+}
+
+/// The identity that the machine begins with.
+fn identity(options: &Options) -> Result<Identity, SetupError> {
+    let entropy = entropy(options, &RngSource::Builtin)?;
+    let mut identity = Identity { generation: [0; 16], mac_seed: [0; 8] };
+    entropy.fill(&mut identity.generation);
+    entropy.fill(&mut identity.mac_seed);
+    if let Some(guid) = options.vmgenid.as_ref().and_then(|device| device.guid) {
+        identity.generation = guid;
+    }
+    Ok(identity)
 }
 
 /// The host's local time less UTC in s, for `-rtc base=localtime`: as `date` says, 0 where it cannot be had.

@@ -356,6 +356,8 @@ impl Walk {
             local_offset_s: 0,
             sun_rtc: true,
             suspend: true,
+            identity: vmcore::Identity { generation: [1; 16], mac_seed: [2; 8] },
+            vmgenid: board::GenerationId::Absent,
             virtio: Vec::new(),
             clock,
             timers: Arc::clone(&timers),

@@ -229,7 +229,7 @@ impl MachineThread {
     /// Harts (parked) and devices to power-on, boot images copied anew.
     pub(crate) fn reset_machine(&mut self) -> Result<(), PlaceError> {
         // The next guest does without what the one before could not have, or not have yet: nobody waits for another host.
-        if let Some(ram) = self.machine.ram().filter(|ram| ram.missing().is_some() || ram.fills_from_afar()) {
+        if let Some(ram) = self.machine.ram().filter(|ram| ram.is_damaged() || ram.fills_from_afar()) {
             ram.give_up_absent();
         }
         for device in self.machine.devices() {

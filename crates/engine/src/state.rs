@@ -32,7 +32,7 @@ use ram::Ram;
 use runstate::{Power, Refusal, SavedLifecycle};
 use serde::{Deserialize, Serialize};
 use vmcore::park::fence_kind;
-use vmcore::{BoardInfo, HsmState, LoadError, OtherBoard, Section};
+use vmcore::{BoardInfo, HsmState, Identity, LoadError, OtherBoard, Renewal, Section};
 
 use crate::Engine;
 use crate::arrival;
@@ -56,6 +56,8 @@ pub struct Staged {
     pub state: GuestState,
     /// New content of memory. None where memory is as it should be already.
     pub memory: Option<Refill>,
+    /// What of the machine's identity begins anew, after the state has been taken over. None: it is the one in the state.
+    pub renewal: Option<Renewal>,
 }
 
 /// Guest time in a saved state.
@@ -256,6 +258,11 @@ impl Engine {
         Ok(self.inner.vm.board().accepts(&BoardInfo::decode(board)?)?)
     }
 
+    /// What tells the machine apart from others that began from the same saved state, if anything does.
+    pub fn identity(&self) -> Option<Identity> {
+        self.inner.vm.identity()
+    }
+
     /// The guest part, for a job that holds the machine. What harts and devices had posted before is handled first. None:
     /// the machine has ended, or nothing holds it.
     pub fn save_state(&self) -> Option<GuestState> {
@@ -390,7 +397,7 @@ impl MachineThread {
     /// Swaps in what is staged, as a whole. The machine is held and stays it: what falls due by it, an alarm say, is found
     /// when the machine goes on. All that can fail has been tried by [`check_guest`](Self::check_guest).
     pub(crate) fn adopt_guest(&mut self) -> Result<(), AdoptError> {
-        let Staged { state, memory } = self.staged.take().ok_or(AdoptError::Nothing)?;
+        let Staged { state, memory, renewal } = self.staged.take().ok_or(AdoptError::Nothing)?;
         self.check_guest(&state)?;
         let mut sections = Sections::new(&state)?;
         self.machine.harts().set_epoch(self.lifecycle.epoch());
@@ -409,6 +416,9 @@ impl MachineThread {
         for device in self.machine.devices().iter().rev() {
             device.wake();
             device.load(sections.take(device.name())?)?;
+        }
+        if let Some(renewal) = renewal {
+            self.machine.renew(renewal);
         }
         if self.lifecycle.is_asleep() {
             self.timers.set_asleep(true);

@@ -36,7 +36,7 @@ impl World {
         let engine = self.engine.clone();
         let run = move |_: &JobControl| {
             let state = engine.save_state().unwrap();
-            engine.stage(Staged { state, memory: None });
+            engine.stage(Staged { state, memory: None, renewal: None });
             Step::IncomingLoaded { saved, postcopy }
         };
         let work = JobWork::new(run, Step::IncomingFailed { exit: false });

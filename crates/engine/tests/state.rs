@@ -41,7 +41,7 @@ impl World {
         self.engine.check_lifecycle(&saved).unwrap();
         let engine = self.engine.clone();
         let job = self.begin(Ask::LoadStart { keep_asleep: true }, Step::LoadFailed, move |_| {
-            engine.stage(Staged { state, memory: None });
+            engine.stage(Staged { state, memory: None, renewal: None });
             Step::LoadDone { saved }
         });
         assert!(job.wait());
@@ -270,7 +270,7 @@ fn a_guest_that_does_not_arrive_leaves_power_on_and_another_may_come() {
     let half = state.clone();
     let job = world.begin(Ask::MigrateIncoming, failed, move |_| {
         engine.ram().unwrap().write(0x8000_0000, &[7; 8]).unwrap();
-        engine.stage(Staged { state: half, memory: None });
+        engine.stage(Staged { state: half, memory: None, renewal: None });
         failed
     });
     assert!(job.wait());
@@ -285,7 +285,7 @@ fn a_guest_that_does_not_arrive_leaves_power_on_and_another_may_come() {
     assert!(world.begin(Ask::MigrateIncoming, failed, move |_| failed).wait());
     let engine = world.engine.clone();
     let job = world.begin(Ask::MigrateIncoming, failed, move |_| {
-        engine.stage(Staged { state, memory: None });
+        engine.stage(Staged { state, memory: None, renewal: None });
         Step::IncomingLoaded { saved, postcopy: false }
     });
     assert!(job.wait());
@@ -300,7 +300,7 @@ fn memory_is_replaced_in_the_same_turn() {
     let engine = world.engine.clone();
     let job = world.begin(Ask::LoadStart { keep_asleep: false }, Step::LoadFailed, move |_| {
         let memory = Box::new(|ram: &ram::Ram| ram.write(ram.base(), &[7; 8]).unwrap());
-        engine.stage(Staged { state, memory: Some(memory) });
+        engine.stage(Staged { state, memory: Some(memory), renewal: None });
         Step::LoadDone { saved }
     });
     assert!(job.wait());

@@ -177,7 +177,7 @@ impl Incoming<'_> {
             memory.replace(Portion::All, Arc::new(FileSource(file)), || {});
             fill_behind(ram);
         };
-        self.engine.stage(Staged { state, memory: Some(Box::new(replace)) });
+        self.engine.stage(Staged { state, memory: Some(Box::new(replace)), renewal: None });
         Ok(life)
     }
 }
@@ -226,7 +226,7 @@ impl Arrival<'_> {
         }
         let state = self.arrived.take_state();
         self.incoming.engine.check_state(&state)?;
-        self.incoming.engine.stage(Staged { state, memory: None });
+        self.incoming.engine.stage(Staged { state, memory: None, renewal: None });
         if let Some(answers) = &mut self.answers {
             answers.control(&Control::Ready)?;
             self.wait_for_commit()?;

@@ -34,6 +34,8 @@ pub struct Config {
     pub name: Option<String>,
     /// `-uuid`, in its canonical form.
     pub uuid: Option<String>,
+    /// Whether the guest can look up its generation id.
+    pub vmgenid: bool,
     /// The kinds of machine that this program has.
     pub machines: Vec<MachineInfo>,
     /// The options of the command line, as `query-command-line-options` lists them.

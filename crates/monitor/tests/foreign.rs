@@ -77,6 +77,7 @@ const REPLIES: &[(&str, &str, Take)] = replies! {
     query_memory_devices {};
     query_name {};
     query_uuid {};
+    query_vm_generation_id {};
     query_chardev {};
     query_fdsets {};
     query_yank {};

@@ -92,3 +92,36 @@ fn the_reply_to_a_save_comes_when_the_machine_goes_on() {
     let text = "Job 'j' in state 'concluded' cannot accept command verb 'cancel'";
     assert_eq!(refusal["error"]["desc"], json!(text));
 }
+
+#[test]
+fn a_load_begins_a_generation_and_a_fork_a_machine() {
+    let world = World::new(1);
+    let mut client = world.client("a");
+    let identity = |client: &mut Client| {
+        let (_, reply) = ask(client, "x-query-identity", json!({}));
+        let (_, guid) = ask(client, "query-vm-generation-id", json!({}));
+        let text = |name: &str| reply["return"][name].as_str().unwrap().to_owned();
+        assert_eq!(
+            (&reply["return"]["visible"], &guid["return"]["guid"]),
+            (&json!(true), &reply["return"]["generation-id"])
+        );
+        (text("generation-id"), text("mac-seed"))
+    };
+    let first = identity(&mut client);
+    assert_eq!(first, ("01010101-0101-0101-0101-010101010101".to_owned(), "0202020202020202".to_owned()));
+    job(&mut client, "x-snapshot-save", "one");
+    assert_eq!(identity(&mut client), first, "a save changes nobody");
+    assert_eq!(job(&mut client, "x-snapshot-load", "one").1, None);
+    let loaded = identity(&mut client);
+    assert_eq!((loaded.0 == first.0, &loaded.1), (false, &first.1));
+    let mut seen = vec![first, loaded];
+    for _ in 0..3 {
+        assert_eq!(job(&mut client, "x-snapshot-fork", "one").1, None);
+        let fork = identity(&mut client);
+        assert!(seen.iter().skip(1).all(|(id, seed)| *id != fork.0 && *seed != fork.1), "{fork:?}");
+        seen.push(fork);
+    }
+    let last = seen.last().unwrap();
+    assert!(job(&mut client, "x-snapshot-fork", "two").1.is_some());
+    assert_eq!(identity(&mut client), *last, "a fork that failed changes nobody");
+}

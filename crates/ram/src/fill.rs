@@ -61,10 +61,17 @@ impl Ram {
         drop_cached();
     }
 
-    /// Gives up what is absent: it is zero from here on, but for what is still to be saved as it was. For a reset, after which
-    /// no guest asks for what it had, of a machine whose content [cannot be had](Ram::missing), or not [now](Ram::fills_from_afar).
+    /// Whether some content cannot be had: its source [has not given it](Ram::missing), or the host has lost a page since
+    /// there are some that are [of a file](Ram::share).
+    pub fn is_damaged(&self) -> bool {
+        self.missing().is_some() || self.has_lost_of_files()
+    }
+
+    /// Gives up what is absent or of a file: it is zero from here on, but for what is still to be saved as it was. For a reset,
+    /// after which no guest asks for what it had, of a machine whose memory [is damaged](Ram::is_damaged), or cannot be had
+    /// [now](Ram::fills_from_afar).
     ///
-    /// Every hart is outside and no device is at work.
+    /// Every hart is outside and no device is at work; the harts drop all that they have cached of memory before they execute.
     pub fn give_up_absent(&self) {
         let tracking = &self.memory.tracking;
         // Waits for fills that are under way.
@@ -73,13 +80,11 @@ impl Ram {
         while let Some(chunk) = tracking.absent.next(next) {
             next = chunk + 1;
             if !tracking.unsaved.has(chunk) {
-                if tracking.shared.has(chunk) {
-                    self.memory.discard(chunk, 1);
-                }
                 self.memory.made_present(chunk);
                 tracking.note_written(self.memory.pages_of(chunk));
             }
         }
+        self.give_up_files();
         tracking.forget_losses();
         drop(slot);
         if self.absent() == 0 {

@@ -6,6 +6,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use crate::sync::atomic::Ordering;
 use crate::{CHUNK_SIZE, Ram};
 
 /// A run of chunks as a file has it.
@@ -28,6 +29,7 @@ impl Ram {
     /// Called right after `replace` and under the same promise: every hart is outside, no device is at work. (A thread that
     /// fills in the background may be: it fills what is mapped.)
     pub fn share<'a>(&self, runs: impl IntoIterator<Item = FileRun<'a>>) -> usize {
+        self.memory.tracking.errors_before.store(self.watched.met(), Ordering::SeqCst);
         runs.into_iter().map(|run| self.share_run(run)).sum()
     }
 
@@ -48,5 +50,25 @@ impl Ram {
             tracking.shared.add(chunk);
         }
         count
+    }
+
+    /// Whether the host has lost a page since chunks are of files, which may have been cut short.
+    pub(crate) fn has_lost_of_files(&self) -> bool {
+        let tracking = &self.memory.tracking;
+        tracking.shared.next(0).is_some()
+            && self.watched.met() != tracking.errors_before.load(Ordering::SeqCst)
+    }
+
+    /// Makes every chunk that is of a file zero, but for those that are still to be saved.
+    pub(crate) fn give_up_files(&self) {
+        let tracking = &self.memory.tracking;
+        let mut next = 0;
+        while let Some(chunk) = tracking.shared.next(next) {
+            next = chunk + 1;
+            if !tracking.unsaved.has(chunk) {
+                self.memory.discard(chunk, 1);
+            }
+        }
+        tracking.errors_before.store(self.watched.met(), Ordering::SeqCst);
     }
 }

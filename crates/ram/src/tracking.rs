@@ -8,7 +8,7 @@ use crate::bits::Bits;
 use crate::claims::Claims;
 use crate::code::CodeMap;
 use crate::error::MemoryLost;
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Mutex, RwLock, lock, read};
 use crate::{CHUNK_SIZE, ChunkSink, ChunkSource, PAGE_SIZE, PAGES_PER_CHUNK};
 
@@ -51,6 +51,8 @@ pub(crate) struct Tracking {
     pub(crate) claims: Claims,
     /// Chunks that are mapped from files in which they lie as the source gives them: a fill only judges them.
     pub(crate) shared: Bits,
+    /// How many errors of the host's memory there had been when they were mapped.
+    pub(crate) errors_before: AtomicU64,
     /// Chunks that may hold something but zero; the others were never written, and are not even looked at.
     touched: Bits,
     dirty: [Bits; LOGS],
@@ -76,6 +78,7 @@ impl Tracking {
             sink: RwLock::new(None),
             claims: Claims::new(),
             shared: Bits::new(chunks)?,
+            errors_before: AtomicU64::new(0),
             touched: Bits::new(chunks)?,
             dirty: [Bits::new(pages)?, Bits::new(pages)?],
             logs_taken: Mutex::new([false; LOGS]),

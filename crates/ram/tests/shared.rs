@@ -78,8 +78,10 @@ fn what_the_source_does_not_find_right_is_not_to_be_had() {
     let (ram, _) = sharing(source, &file());
     assert!(matches!(ram.open_read(chunk_at(6)), Err(OpenError::Lost(_))));
     assert!(ram.write(chunk_at(6), &[1]).is_err());
+    assert!(ram.is_damaged());
     ram.give_up_absent();
     assert_eq!([5, 6, 7].map(|chunk| byte(&ram, chunk_at(chunk))), [0; 3], "given up, it is zero");
+    assert!(!ram.is_damaged());
 }
 
 #[test]
@@ -89,10 +91,15 @@ fn a_file_that_is_cut_short_later_is_lost_memory_and_no_end_of_the_process() {
     assert_eq!(byte(&ram, chunk_at(5)), content(5));
     ram.open_read(chunk_at(6)).unwrap();
     file.set_len(at(5)).unwrap();
-    assert_eq!(ram.host_errors(), 0);
+    assert_eq!((ram.host_errors(), ram.is_damaged()), (0, false));
     assert_eq!(byte(&ram, chunk_at(6)), 0);
     assert_eq!((ram.host_errors(), ram.last_host_error()), (1, Some(chunk_at(6))));
     assert_eq!(byte(&ram, chunk_at(4)), content(4));
+    // Nothing of the file is left for whoever begins anew.
+    assert!(ram.is_damaged());
+    ram.give_up_absent();
+    assert!(image(&ram).iter().all(|&byte| byte == 0) && !ram.is_damaged());
+    assert_eq!(ram.host_errors(), 1);
 }
 
 #[test]

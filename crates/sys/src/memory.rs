@@ -33,6 +33,9 @@ struct Node {
     start: AtomicUsize,
     /// 0: no range at present.
     len: AtomicUsize,
+    /// Errors, whoever has met them.
+    met: AtomicU64,
+    /// Those of threads that do not answer for their own.
     errors: AtomicU64,
     /// Where the last of them was.
     last: AtomicUsize,
@@ -99,10 +102,16 @@ impl Watched {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let node = free_node();
+        node.met.store(0, Ordering::SeqCst);
         node.errors.store(0, Ordering::SeqCst);
         node.start.store(start.expose_provenance(), Ordering::SeqCst);
         node.len.store(len, Ordering::SeqCst);
         Ok(Self { node })
+    }
+
+    /// Errors met by any thread.
+    pub fn met(&self) -> u64 {
+        self.node.met.load(Ordering::SeqCst)
     }
 
     /// Errors met by threads that do not answer for their own.
@@ -182,6 +191,7 @@ fn free_node() -> &'static Node {
         in_use: AtomicU32::new(0),
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
+        met: AtomicU64::new(0),
         errors: AtomicU64::new(0),
         last: AtomicUsize::new(0),
         alarm: AtomicPtr::new(ptr::null_mut()),
@@ -269,6 +279,7 @@ impl Node {
     }
 
     fn note(&self, addr: usize) {
+        self.met.fetch_add(1, Ordering::SeqCst);
         let own = OWN.with(|own| {
             let answers = own.load(Ordering::Relaxed) != UNASKED;
             if answers {
@@ -386,7 +397,7 @@ mod tests {
                 assert_eq!((take_own_error(), take_own_error()), (Some(at), None));
             });
         });
-        assert_eq!((memory.errors(), read(at)), (0, 1));
+        assert_eq!((memory.errors(), memory.met(), read(at)), (0, 1, 1));
         assert_eq!(take_own_error(), None);
     }
 

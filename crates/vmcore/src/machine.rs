@@ -7,6 +7,7 @@ use ram::Ram;
 use crate::board::BoardInfo;
 use crate::device::Device;
 use crate::harts::Harts;
+use crate::identity::{Identity, Renewal};
 use crate::wakes::WakeState;
 
 /// How the machine comes out of reset.
@@ -60,6 +61,15 @@ pub trait Machine: Send + Sync {
 
     /// Guest memory, if the machine has any.
     fn ram(&self) -> Option<&Arc<Ram>>;
+
+    /// What tells the machine apart from others that began from the same saved state. None: nothing does.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
+    /// Gives the machine another identity, of which its guest learns when it goes on. Called while the machine is held,
+    /// when a saved state has been taken over.
+    fn renew(&self, _renewal: Renewal) {}
 
     /// Copies kernel, initrd and device tree (with a new seed) into memory, as after power-on. Called with all harts
     /// parked. Images were read and checked when the machine was built, so that this does not do I/O.

@@ -101,6 +101,8 @@ impl Ground {
             local_offset_s: 0,
             sun_rtc: true,
             suspend: true,
+            identity: vmcore::Identity { generation: [1; 16], mac_seed: [2; 8] },
+            vmgenid: board::GenerationId::Present,
             virtio: vec![Some(Box::new(Entropy::new(Arc::new(Counting::default()))))],
             clock: Arc::clone(&self.clock),
             timers: Arc::clone(&self.timers),

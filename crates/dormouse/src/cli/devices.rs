@@ -3,8 +3,10 @@
 use super::disks;
 use super::error::ValueError;
 use super::finish::VIRTIO_SLOTS;
-use super::options::{Builder, Object, RngSource, VirtioBuilder, VirtioKind, VirtioKindBuilder};
-use super::ports;
+use super::options::{
+    Builder, Object, RngSource, VirtioBuilder, VirtioKind, VirtioKindBuilder, VmgenidOption,
+};
+use super::{ports, session};
 use backends::keyval::{KeyValError, KeyVals};
 use serde_json::{Map, Value};
 
@@ -27,6 +29,7 @@ name \"virtio-rng-device\", bus virtio-bus
 name \"virtio-serial-device\", bus virtio-bus
 name \"virtconsole\", bus virtio-serial-bus
 name \"virtserialport\", bus virtio-serial-bus
+name \"vmgenid\"
 ";
 
 /// The list of either spelling.
@@ -127,10 +130,26 @@ pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueErro
             let kind = VirtioKindBuilder::Block(disks::device(&mut list)?);
             virtio(builder, list, kind)
         }
+        "vmgenid" => vmgenid(builder, list),
         later if LATER.contains(&later) || later.ends_with("-pci") => {
             Err(ValueError::UnsupportedValue(driver))
         }
         _ => Err(ValueError::DeviceModel(driver)),
+    }
+}
+
+/// The generation id. Without a value for it one is drawn, as with `auto`.
+fn vmgenid(builder: &mut Builder, mut list: KeyVals) -> Result<(), ValueError> {
+    let parse = |guid: String| session::parse_uuid(&guid).ok_or(ValueError::Guid(guid));
+    let guid = list.take("guid").filter(|guid| guid != "auto").map(parse).transpose()?;
+    let id = list.take("id");
+    if let Some((name, _)) = list.rest().next() {
+        return Err(ValueError::NoSuchProperty { class: "vmgenid", name: name.to_owned() });
+    }
+    builder.claim_device_id(id.as_deref())?;
+    match builder.vmgenid.replace(VmgenidOption { id, guid }) {
+        Some(_) => Err(ValueError::TwoVmgenids),
+        None => Ok(()),
     }
 }
 

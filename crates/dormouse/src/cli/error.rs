@@ -140,6 +140,12 @@ pub enum ValueError {
     /// Not a UUID.
     #[error("failed to parse UUID string: wrong format")]
     Uuid,
+    /// Not a generation id.
+    #[error("Property 'vmgenid.guid' doesn't take value '{0}'")]
+    Guid(String),
+    /// A second generation id.
+    #[error("at most one vmgenid device is permitted")]
+    TwoVmgenids,
     /// The real-time clock.
     #[error(transparent)]
     Rtc(#[from] RtcOptionError),
@@ -249,6 +255,9 @@ pub enum SetupError {
     /// Counted time needs one hart.
     #[error("-icount is supported with one CPU only, and -smp asks for {0}")]
     IcountSmp(u32),
+    /// Two ways to start from a snapshot.
+    #[error("-x-snapshot-fork and -loadvm both name a snapshot to start from")]
+    LoadAndFork,
     /// More serial lines than the machine has.
     #[error("the machine has one serial line, and -serial was given {0} times")]
     TooManySerials(usize),

@@ -3,7 +3,7 @@
 use super::error::SetupError;
 use super::machine::choose_accel;
 use super::options::{
-    BootFiles, Builder, MachineKind, MachineOptions, Object, Options, RngSource, Smp, VirtioBuilder,
+    BootFiles, Builder, Load, MachineKind, MachineOptions, Object, Options, RngSource, Smp, VirtioBuilder,
     VirtioKind, VirtioKindBuilder, VirtioOption, Warning,
 };
 use super::ports;
@@ -34,6 +34,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
     check_monitors(&builder)?;
     choose_accel(&builder.accels, &mut builder.warnings)?;
     warn_of_what_does_not_repeat(&mut builder, &serials);
+    let load = load(builder.load.take(), builder.fork.take())?;
     let machine = MachineOptions {
         kind: builder.machine.kind,
         dumpdtb: builder.machine.dumpdtb,
@@ -67,9 +68,10 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         icount: builder.icount,
         nodes: builder.disks.into_nodes(),
         virtio,
+        vmgenid: builder.vmgenid,
         event_log: builder.event_log,
         snapshots: builder.snapshots,
-        load: builder.load,
+        load,
         test_clock: builder.test_clock,
         hart_nice: builder.hart_nice,
         logging: builder.logging,
@@ -138,6 +140,15 @@ fn virtio(builder: &Builder) -> Result<Vec<VirtioOption>, SetupError> {
         options.push(VirtioOption { id: device.id.clone(), slot, kind });
     }
     Ok(options)
+}
+
+/// A machine starts from one snapshot, and is one of many that do or not.
+fn load(load: Option<String>, fork: Option<String>) -> Result<Option<Load>, SetupError> {
+    match (load, fork) {
+        (Some(_), Some(_)) => Err(SetupError::LoadAndFork),
+        (load, None) => Ok(load.map(|name| Load { name, fork: false })),
+        (None, fork) => Ok(fork.map(|name| Load { name, fork: true })),
+    }
 }
 
 fn rng(builder: &Builder, id: Option<&str>) -> Result<RngSource, SetupError> {

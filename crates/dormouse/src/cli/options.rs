@@ -65,12 +65,14 @@ pub struct Options {
     pub nodes: Vec<NodeOption>,
     /// The virtio devices, in the order of their options; no two in one slot.
     pub virtio: Vec<VirtioOption>,
+    /// The device of the generation id, if there is one.
+    pub vmgenid: Option<VmgenidOption>,
     /// Where records of the machine's life go (`-x-event-log`).
     pub event_log: Option<PathBuf>,
     /// Where snapshots are kept (`-x-snapshots`).
     pub snapshots: Option<PathBuf>,
-    /// The snapshot to start from (`-loadvm`).
-    pub load: Option<String>,
+    /// The snapshot to start from (`-loadvm`, `-x-snapshot-fork`).
+    pub load: Option<Load>,
     /// Let a test move the host's clocks (`-x-test-clock`).
     pub test_clock: bool,
     /// The nice value of hart threads (`-x-hart-nice`), 0 to 19.
@@ -237,6 +239,24 @@ pub enum VirtioKind {
     Block(DiskOption),
 }
 
+/// `-device vmgenid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmgenidOption {
+    /// Its name.
+    pub id: Option<String>,
+    /// The generation id, in the order of its text. None: one is drawn.
+    pub guid: Option<[u8; 16]>,
+}
+
+/// The snapshot that a machine starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// Its name.
+    pub name: String,
+    /// Whether the machine is one of several that start from it.
+    pub fork: bool,
+}
+
 /// `-device`, a port of a virtio console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortOption {
@@ -377,12 +397,14 @@ pub(super) struct Builder {
     pub(super) rtc: RtcOptions,
     pub(super) icount: Option<IcountShift>,
     pub(super) virtio: Vec<VirtioBuilder>,
+    pub(super) vmgenid: Option<VmgenidOption>,
     pub(super) ports: Vec<PortBuilder>,
     pub(super) disks: DiskBuilder,
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) event_log: Option<PathBuf>,
     pub(super) snapshots: Option<PathBuf>,
     pub(super) load: Option<String>,
+    pub(super) fork: Option<String>,
     pub(super) test_clock: bool,
     pub(super) hart_nice: Option<i32>,
     pub(super) logging: Logging,
@@ -434,8 +456,9 @@ pub(super) struct PortBuilder {
 impl Builder {
     /// An id names one device.
     pub(super) fn claim_device_id(&self, id: Option<&str>) -> Result<(), ValueError> {
-        let mut others =
-            self.virtio.iter().map(|device| &device.id).chain(self.ports.iter().map(|port| &port.id));
+        let ports = self.ports.iter().map(|port| &port.id);
+        let vmgenid = self.vmgenid.iter().map(|device| &device.id);
+        let mut others = self.virtio.iter().map(|device| &device.id).chain(ports).chain(vmgenid);
         match id {
             Some(id) if others.any(|other| other.as_deref() == Some(id)) => {
                 Err(ValueError::DuplicateId { id: id.to_owned(), kind: "device" })

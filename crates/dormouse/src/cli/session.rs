@@ -24,7 +24,8 @@ pub(super) fn uuid(builder: &mut Builder, value: &str) -> Result<(), ValueError>
     Ok(())
 }
 
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+/// The bytes of a UUID, in the order of its text.
+pub(super) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let groups: Vec<_> = text.split('-').collect();
     if !groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) {
         return None;

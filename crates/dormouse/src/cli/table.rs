@@ -119,6 +119,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     },
     value("x-event-log", "FILE", "write each record of the machine's life to a file, for 'dormouse timeline'", |b, v| { b.event_log = Some(v.into()); Ok(()) }),
     value("x-snapshots", "DIR", "the directory that snapshots are saved in and loaded from", |b, v| { b.snapshots = Some(v.into()); Ok(()) }),
+    value("x-snapshot-fork", "NAME", "start as one of many from a snapshot, sharing its memory with them, under an identity of its own", |b, v| { b.fork = Some(v.into()); Ok(()) }),
     value("x-hart-nice", "N", "give the harts' threads less weight (0 to 19): quicker answers, slower guest beside other load", session::hart_nice),
     // Later.
     later("hda", Some("FILE"), "a disk"),

@@ -339,8 +339,29 @@ fn ports_of_consoles() {
 #[test]
 fn snapshots_have_a_directory_and_one_may_be_started_from() {
     let options = run("-x-snapshots dir -loadvm before -loadvm now");
-    assert_eq!((options.snapshots, options.load.as_deref()), (Some("dir".into()), Some("now")));
+    let load = |name: &str, fork| Some(Load { name: name.to_owned(), fork });
+    assert_eq!((options.snapshots, options.load), (Some("dir".into()), load("now", false)));
     assert_eq!((run("").snapshots, run("").load), (None, None));
+    assert_eq!(run("-x-snapshot-fork before").load, load("before", true));
+    assert!(error("-loadvm a -x-snapshot-fork a").ends_with("both name a snapshot to start from"));
+}
+
+#[test]
+fn a_generation_id_is_given_or_drawn() {
+    let device = |id: Option<&str>, guid| Some(VmgenidOption { id: id.map(str::to_owned), guid });
+    for drawn in ["-device vmgenid", "-device vmgenid,guid=auto"] {
+        assert_eq!(run(drawn).vmgenid, device(None, None));
+    }
+    let given =
+        r#"-device {"driver":"vmgenid","guid":"01020304-0506-0708-090a-0b0c0d0e0f10","id":"vmgenid0"}"#;
+    assert_eq!(run(given).vmgenid, device(Some("vmgenid0"), Some(std::array::from_fn(|at| at as u8 + 1))));
+    assert_eq!(run("").vmgenid, None);
+    assert!(error("-device vmgenid,guid=7").ends_with("Property 'vmgenid.guid' doesn't take value '7'"));
+    assert!(error("-device vmgenid,bus=b").ends_with("Property 'vmgenid.bus' not found"));
+    assert!(error("-device vmgenid -device vmgenid").ends_with("at most one vmgenid device is permitted"));
+    assert!(
+        error("-device vmgenid,id=a -device virtio-rng-device,id=a").ends_with("Duplicate ID 'a' for device")
+    );
 }
 
 #[test]

@@ -6,10 +6,23 @@ use std::thread;
 use engine::{By, JobControl, JobWork, ManageError, Staged};
 use ram::{OpenError, Portion, Ram};
 use runstate::{ManagementRequest, MigrationRequest};
+use stream::FileId;
+use vmcore::{Identity, Renewal};
 
 use super::directory::Name;
 use super::{LoadOptions, SnapshotError, Snapshots, restore};
 use crate::jobs::Work;
+
+/// What of the machine's identity begins anew with a load.
+fn renewal(options: &LoadOptions) -> Result<Renewal, SnapshotError> {
+    let random = || FileId::random().map(|id| id.0).map_err(|_| SnapshotError::Host("random bytes"));
+    let generation = options.generation.map_or_else(random, Ok)?;
+    if !options.fork {
+        return Ok(Renewal::Generation(generation));
+    }
+    let seed = random()?;
+    Ok(Renewal::All(Identity { generation, mac_seed: std::array::from_fn(|at| seed[at]) }))
+}
 
 impl Snapshots {
     /// Loads. `takes_long` is called if all of memory is to be read before the machine goes on.
@@ -32,15 +45,17 @@ impl Snapshots {
         let misfit = |error| SnapshotError::misfit(&name, error);
         engine.check_state(&opened.state).map_err(misfit)?;
         engine.check_lifecycle(&opened.saved).map_err(misfit)?;
-        if !opened.lazy {
-            let name = name.as_str();
-            tracing::info!(name, "the whole snapshot has been read before the machine goes on");
+        let shares = options.fork && opened.lazy.is_some();
+        if opened.lazy.is_none() {
+            let (name, fork) = (name.as_str(), options.fork);
+            tracing::info!(name, fork, "the whole snapshot has been read before the machine goes on");
         }
         self.swap_in(by, options, opened, work)?;
         // What was written since an incremental snapshot is gone.
         shared.state().tracked = None;
         drop(busy);
-        if let Some(ram) = ram {
+        // A fork has what nobody needs where it is.
+        if let Some(ram) = ram.filter(|_| !shares) {
             self.fill_behind(ram);
         }
         Ok(())
@@ -54,7 +69,9 @@ impl Snapshots {
         opened: restore::Opened,
         work: &Arc<Work>,
     ) -> Result<(), SnapshotError> {
-        let restore::Opened { state, saved, source, .. } = opened;
+        let restore::Opened { state, saved, source, lazy } = opened;
+        let renewal = Some(renewal(options)?);
+        let shared_file = lazy.filter(|_| options.fork);
         let (engine, cancelled) = (self.shared.engine.clone(), Arc::clone(work));
         let run = move |control: &JobControl| {
             if control.is_cancelled() || cancelled.is_cancelled() {
@@ -62,8 +79,17 @@ impl Snapshots {
                 return MigrationRequest::LoadFailed;
             }
             // Whoever adopts has every hart drop what it has cached.
-            let replace = move |ram: &Ram| ram.replace(Portion::All, source, || {});
-            engine.stage(Staged { state, memory: Some(Box::new(replace)) });
+            let replace = move |ram: &Ram| {
+                ram.replace(Portion::All, source, || {});
+                if let Some(file) = shared_file {
+                    let shared = ram.share(restore::runs(&file));
+                    tracing::info!(
+                        shared,
+                        "chunks of memory are shared with whoever begins from the snapshot"
+                    );
+                }
+            };
+            engine.stage(Staged { state, memory: Some(Box::new(replace)), renewal });
             MigrationRequest::LoadDone { saved }
         };
         let request = ManagementRequest::LoadStart { keep_asleep: options.keep_asleep };

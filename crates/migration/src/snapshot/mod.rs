@@ -9,6 +9,8 @@
 //!   load    file, board, every section, the life judged ─► LoadStart ─► STOP ─► staged, LoadDone ─► RESUME
 //!                                                                                  │
 //!                                          memory comes as it is touched, and from a thread behind
+//!
+//!   fork    the same, but that memory is mapped from the file, judged as it is touched, and the machine's identity is new
 //! ```
 //!
 //! Invariants:
@@ -66,6 +68,11 @@ pub struct LoadOptions {
     pub prefault: bool,
     /// A guest that slept is left asleep even if the machine was running.
     pub keep_asleep: bool,
+    /// The machine is one of many that begin from the snapshot: it shares memory with the others until it writes it, and its
+    /// identity is its own.
+    pub fork: bool,
+    /// The generation that begins. None: one is drawn.
+    pub generation: Option<[u8; 16]>,
 }
 
 /// A snapshot as lists show it.

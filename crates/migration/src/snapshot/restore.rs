@@ -1,11 +1,13 @@
 //! A snapshot's file read back: judged as far as it can be without its memory, and its memory as a source of chunks.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{GuestState, StateError};
-use ram::{CHUNK_SIZE, ChunkSource, FillError};
+use ram::{CHUNK_SIZE, ChunkSource, FileRun, FillError};
 use runstate::SavedLifecycle;
 use stream::{
     CHUNK_PAGES, ChunkError, Content, Header, Item, Layout, Limits, MappedFile, PAGE_SIZE, ReadError, Reader,
@@ -19,6 +21,10 @@ use super::directory::{Directory, Name};
 use crate::form::Arrived;
 use crate::jobs::Work;
 
+/// How many runs of a file are mapped, the longest ones; Linux lets a process have 65,530 mappings (`vm.max_map_count`), and a
+/// run may make two. What is beyond is copied.
+const MOST_RUNS: usize = 16_384;
+
 /// How many snapshots one may build on.
 pub(super) const MOST_PARENTS: usize = 64;
 
@@ -27,8 +33,8 @@ pub(super) struct Opened {
     pub(super) state: GuestState,
     pub(super) saved: SavedLifecycle,
     pub(super) source: Arc<dyn ChunkSource>,
-    /// Whether the source reads the file when the guest needs it.
-    pub(super) lazy: bool,
+    /// The file that the source reads when the guest needs it; none if all of it has been read.
+    pub(super) lazy: Option<Arc<MappedFile>>,
 }
 
 /// What is in the file of a snapshot, for lists.
@@ -56,16 +62,15 @@ pub(super) fn open(
             check_memory(name, mapped.header(), memory)?;
             let mapped = chain(directory, mapped, name)?;
             let (state, saved) = guest_in(mapped.sections().to_vec()).map_err(|error| bad(name, error))?;
-            let source: Arc<dyn ChunkSource> = if whole {
+            if whole {
                 takes_long();
-                Arc::new(read_all(&mapped, work).map_err(|error| match error {
+                let source = Arc::new(read_all(&mapped, work).map_err(|error| match error {
                     ReadAll::Cancelled => SnapshotError::Cancelled,
                     ReadAll::Chunk(error) => SnapshotError::Memory { name: name.as_str().to_owned(), error },
-                })?)
-            } else {
-                Arc::new(Lazy(mapped))
-            };
-            Ok(Opened { state, saved, source, lazy: !whole })
+                })?);
+                return Ok(Opened { state, saved, source, lazy: None });
+            }
+            Ok(Opened { state, saved, source: Arc::new(Lazy(Arc::clone(&mapped))), lazy: Some(mapped) })
         }
         Layout::Streamed => {
             takes_long();
@@ -142,6 +147,29 @@ impl ChunkSource for Lazy {
     fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
         self.0.read_chunk(chunk as u64, into).map(drop).map_err(|error| FillError::Failed(Box::new(error)))
     }
+}
+
+/// Where memory lies in files as it is: for those who share it.
+pub(super) fn runs(file: &MappedFile) -> Vec<FileRun<'_>> {
+    let mut runs: Vec<FileRun<'_>> = Vec::new();
+    for chunk in 0..file.chunks() {
+        let Some((own, offset)) = file.place_of(chunk) else { continue };
+        let first = chunk as usize;
+        match runs.last_mut() {
+            Some(run) if run.first + run.count == first && is_same(run.file, own) => run.count += 1,
+            _ => runs.push(FileRun { first, count: 1, file: own, offset }),
+        }
+    }
+    if runs.len() > MOST_RUNS {
+        runs.sort_unstable_by_key(|run| Reverse(run.count));
+        runs.truncate(MOST_RUNS);
+    }
+    runs
+}
+
+/// Memory lies in each file at the offset that its chunks have in memory: runs in one file go on where they touch.
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    one.as_raw_fd() == other.as_raw_fd()
 }
 
 /// Memory that has been read already; each chunk is given away once. None: zero.
@@ -254,7 +282,7 @@ fn unpack(file: File, name: &Name, memory: u64, work: &Work) -> Result<Opened, S
     }
     reader.finish().map_err(broken)?;
     let (state, saved) = guest_in(sections).map_err(|error| bad(name, error))?;
-    Ok(Opened { state, saved, source: Arc::new(whole), lazy: false })
+    Ok(Opened { state, saved, source: Arc::new(whole), lazy: None })
 }
 
 /// Reads what lists show of a file.

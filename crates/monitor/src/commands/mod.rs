@@ -44,6 +44,7 @@ pub use chardev::ChardevInfo;
 pub(crate) use control::RunState;
 pub use cpu_models::CpuModel;
 pub(crate) use dump::DumpQueryResult;
+pub use identity::uuid_text;
 pub use introspection::{CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType};
 pub(crate) use jobs::JobStatus;
 pub use machine::MachineInfo;

@@ -69,6 +69,15 @@ pub(super) static COMMANDS: &[Command] = &[
             .words("NAME", Words::Any(1, 1)),
     ),
     command! {
+        /// Makes the machine one of many that begin from a snapshot, as a job. As `x-snapshot-load`, but that what the guest
+        /// does not write is not copied: machines that began from one snapshot share its pages on the host. Each gets an
+        /// identity of its own: `x-query-identity`.
+        "x-snapshot-fork" [
+            arg("job-id", Type::Str, "The job's id."),
+            arg("name", Type::Str, "Which snapshot."),
+        ] -> () = fork
+    },
+    command! {
         /// Deletes a snapshot as a job. One that others are the difference from stays.
         "x-snapshot-delete" [
             arg("job-id", Type::Str, "The job's id."),
@@ -117,7 +126,14 @@ fn load(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
         name: args.str("name").to_owned(),
         prefault: args.opt_bool("prefault").unwrap_or(false),
         keep_asleep: true,
+        ..LoadOptions::default()
     };
+    env.config().snapshots.begin_load(env.by(), args.str("job-id"), options).map_err(refused)
+}
+
+fn fork(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
+    let name = args.str("name").to_owned();
+    let options = LoadOptions { name, keep_asleep: true, fork: true, ..LoadOptions::default() };
     env.config().snapshots.begin_load(env.by(), args.str("job-id"), options).map_err(refused)
 }
 

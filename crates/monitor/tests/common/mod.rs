@@ -103,6 +103,7 @@ impl World {
             engine: engine.clone(),
             program: "dormouse 0.1.0".into(),
             name: Some("test".into()),
+            vmgenid: true,
             uuid: None,
             machines: Vec::new(),
             options: Vec::new(),

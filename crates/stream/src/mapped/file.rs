@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -209,6 +210,17 @@ impl MappedFile {
     /// How a chunk is kept in this file.
     pub fn form(&self, chunk: u64) -> Option<Form> {
         Some(self.index.table.get(usize::try_from(chunk).ok()?)?.form)
+    }
+
+    /// Where a chunk that is not zero lies as it is: in this file or the parent that has it, and where in it. None for one that
+    /// keeps nothing, or is not there.
+    pub fn place_of(&self, chunk: u64) -> Option<(BorrowedFd<'_>, u64)> {
+        let mut file = self;
+        while file.form(chunk)? == Form::Parent {
+            file = file.parent.as_deref()?;
+        }
+        let (at, _) = place(chunk, file.header().memory)?;
+        (file.form(chunk)? == Form::Raw).then(|| (file.file.as_fd(), at))
     }
 
     /// What the file holds, in pages.

@@ -13,6 +13,7 @@ use crate::debug::{Debug, DebugHit, Point, Register, Space};
 use crate::device::{AccessSize, Device};
 use crate::firmware::SbiReturn;
 use crate::harts::{HartShared, Harts, StartParams};
+use crate::identity::{Identity, Renewal};
 use crate::machine::{BootEntry, Machine, PlaceError};
 use crate::park::flag;
 use crate::saved::{LoadError, Section};
@@ -350,6 +351,7 @@ pub struct FakeMachine {
     misplaces: AtomicBool,
     firmware: AtomicBool,
     wakes: Mutex<Vec<WakeState>>,
+    identity: Mutex<Identity>,
 }
 
 impl FakeMachine {
@@ -393,6 +395,7 @@ impl FakeMachine {
                 ram,
                 placed: AtomicU64::new(0),
                 misplaces: AtomicBool::new(false),
+                identity: Mutex::new(Identity { generation: [1; 16], mac_seed: [2; 8] }),
                 firmware: AtomicBool::new(false),
                 wakes: Mutex::default(),
             }),
@@ -442,6 +445,15 @@ impl Machine for FakeMachine {
 
     fn ram(&self) -> Option<&Arc<Ram>> {
         self.ram.as_ref()
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        Some(*lock(&self.identity))
+    }
+
+    fn renew(&self, renewal: Renewal) {
+        let mut identity = lock(&self.identity);
+        *identity = identity.renewed(renewal);
     }
 
     fn wake_sources(&self) -> Vec<WakeState> {
