@@ -4,6 +4,7 @@ A guest fills memory before and checks it after; the busy one rewrites it all th
 and the state of every cell are those of the tables below.
 """
 
+import asyncio
 import dataclasses
 import pathlib
 import signal
@@ -11,7 +12,14 @@ import tempfile
 import unittest
 
 from test_migration import MIGRATED, Mover
-from vm import NEEDS_RESET, Scenario
+from vm import NEEDS_RESET, PATIENCE, Scenario
+
+
+async def says(debugger, packet, answer):
+    """Sends gdb's packet, and sees this answer."""
+    reader, writer = debugger
+    writer.write(f"${packet}#{sum(packet.encode()) % 256:02x}".encode())
+    await asyncio.wait_for(reader.readuntil(f"${answer}#".encode()), PATIENCE)
 
 
 class States:
@@ -63,14 +71,26 @@ class States:
         await vm.qmp("x-test-hart-panic", cpu_index=0)
         await vm.event("STOP")
 
+    async def stepped(self, vm):
+        """A debugger has had it execute one instruction, and stays."""
+        vm.debugger = await asyncio.open_unix_connection(vm.gdb)
+        for packet, answer in (("QStartNoAckMode", "OK"), ("vCont;s:1", "T05thread:01;")):
+            await says(vm.debugger, packet, answer)
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A state: who makes it, what it is called, and what `cont` makes of it, or None where that is refused."""
+    """A state: who makes it, what it is called, what `cont` makes of it, or None where that is refused, and what it is called
+    where it has been loaded or has arrived."""
 
     make: str
     name: str
     after: str | None = "running"
+    other: str | None = None
+
+    @property
+    def there(self):
+        return self.other or self.name
 
     @property
     def live(self):
@@ -89,6 +109,8 @@ ROWS = (
     Row("panicked", "guest-panicked"),
     Row("bitten", "watchdog"),
     Row("broken", "internal-error", after=None),
+    # The debugger stays behind, and somebody has to lift its hold: it goes as a manager's.
+    Row("stepped", "debug", other="paused"),
 )
 
 # What arrives live tells so.
@@ -109,7 +131,8 @@ class Matrix(Scenario):
                 folder, self.folder = self.folder, self.folder / str(number)
                 self.folder.mkdir()
                 try:
-                    async with self.machine() as vm:
+                    async with self.machine("-gdb", f"unix:{self.folder}/gdb,server=on,wait=off") as vm:
+                        vm.gdb = f"{self.folder}/gdb"
                         await vm.up()
                         vm.console.type("fill 4\n")
                         await vm.console.expect("filled 1024 pages")
@@ -227,7 +250,7 @@ class Matrix(Scenario):
     async def arrives(self, here, there, row):
         """What both sides tell, and where the guest is now."""
         self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
-        self.assertEqual((there.events(), await there.status()), (ARRIVES.get(row.name, []), row.name))
+        self.assertEqual((there.events(), await there.status()), (ARRIVES.get(row.name, []), row.there))
         self.assertEqual((here.events(), await here.status()), (["STOP"] if row.live else [], "postmigrate"))
         await here.refused("migrate", MIGRATED, uri="unix:/nonexistent")
         await self.sound(there, row)
@@ -245,12 +268,42 @@ class Matrix(Scenario):
 
         await self.each(way)
 
-    async def test_a_file(self):
+    async def test_precopy_by_tcp(self):
         async def way(here, row):
+            async with self.machine("-incoming", "tcp:127.0.0.1:0") as there:
+                [address] = (await there.qmp("query-migrate"))["socket-address"]
+                await here.qmp("migrate", uri=f"tcp:{address['host']}:{address['port']}")
+                self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+                await self.arrives(here, there, row)
+
+        await self.each(way)
+
+    async def kept(self, out, into=None):
+        """Goes one way, and is taken in afterwards."""
+
+        async def way(here, row):
+            await here.qmp("migrate", uri=out.format(self.folder))
+            self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+            async with self.machine("-incoming", "defer") as there:
+                await there.qmp("migrate-incoming", uri=(into or out).format(self.folder))
+                await self.arrives(here, there, row)
+
+        await self.each(way)
+
+    async def test_a_file(self):
+        await self.kept("file:{}/f")
+
+    async def test_programs(self):
+        await self.kept("exec:gzip -1 > {}/f", "exec:gzip -dc {}/f")
+
+    async def test_a_mapped_file(self):
+        async def way(here, row):
+            await here.capability("mapped-ram")
             place = f"file:{self.folder}/f"
             await here.qmp("migrate", uri=place)
             self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
             async with self.machine("-incoming", "defer") as there:
+                await there.capability("mapped-ram")
                 await there.qmp("migrate-incoming", uri=place)
                 await self.arrives(here, there, row)
 
@@ -277,6 +330,21 @@ class Matrix(Scenario):
                 await here.qmp("migrate_cancel")
 
             await self.interrupted(row, here, cancel, "cancelling", "cancelled")
+
+        await self.each(way)
+
+    async def test_killed_while_memory_goes(self):
+        async def way(here, row):
+            await here.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
+            place = f"unix:{self.folder}/m"
+            async with self.machine("-incoming", place) as there:
+                await here.qmp("migrate", uri=place)
+                await here.told("active")
+                there.process.send_signal(signal.SIGKILL)
+                await there.exit_status()
+                self.assertEqual((await here.told("cancelled", "failed")), ["failed"])
+                self.assertEqual((here.events(), await here.status()), ([], row.name))
+            await self.sound(here, row)
 
         await self.each(way)
 

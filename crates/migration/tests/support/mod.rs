@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use backends::FdSets;
 use clock::{GuestClock, TestClock, TimerQueue};
-use engine::{Builder, By, Engine, EngineConfig, Job, Record, Status, Subscriber};
+use engine::{Builder, By, Engine, EngineConfig, Job, Port, Record, Status, Subscriber};
 use migration::{Address, Lent, MigrationError, Migrations};
 use ram::Ram;
 use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep};
@@ -42,6 +42,8 @@ pub struct World {
     pub clock: Arc<GuestClock>,
     pub scripts: Vec<Script>,
     pub machine: Arc<FakeMachine>,
+    /// Where its devices report.
+    pub port: Arc<Port>,
     recorder: Arc<Recorder>,
 }
 
@@ -76,11 +78,13 @@ impl World {
             counted: None,
             hart_nice: None,
         };
-        let engine = Builder::new().start(config).unwrap();
+        let builder = Builder::new();
+        let port = builder.port();
+        let engine = builder.start(config).unwrap();
         let recorder = Arc::new(Recorder::default());
         engine.subscribe(Arc::clone(&recorder) as _);
         let migrations = Migrations::new(engine.clone());
-        Self { engine, migrations, host, clock, scripts, machine, recorder }
+        Self { engine, migrations, host, clock, scripts, machine, port, recorder }
     }
 
     pub fn ask(&self, request: ManagementRequest) {
