@@ -54,7 +54,10 @@ impl Capability {
 
     /// Whether this program has it. What it has not cannot be switched on.
     pub fn is_available(self) -> bool {
-        matches!(self, Self::Events | ReturnPath | PauseBeforeSwitchover | AutoConverge | MappedRam)
+        matches!(
+            self,
+            Self::Events | ReturnPath | PauseBeforeSwitchover | AutoConverge | MappedRam | PostcopyRam
+        )
     }
 }
 

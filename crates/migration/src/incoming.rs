@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use engine::{Engine, JobControl, JobWork, ManageError, Staged, StateError, Status};
+use engine::{Engine, GuestState, JobControl, JobWork, ManageError, Staged, StateError, Status};
 use ram::{CHUNK_SIZE, ChunkSource, FillError, PAGE_SIZE, PAGES_PER_CHUNK, Portion, Ram, RamError};
 use runstate::{IncomingStage, Job, MigrationRequest, MigrationStatus, Refusal, SavedLifecycle};
 use stream::{Content, Control, Header, Item, MappedFile, Piece, ReadError, WriteError};
 
+use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter, Reader, Writer};
 use crate::form::{self, Arrived};
 use crate::open::{Opened, Source, reason};
+use crate::postcopy::{self, Assembly, BadSet, Chunks, InRam, Line, LinkIn, Pull, Taking, tell_arrivals};
 use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway};
 
@@ -51,20 +53,37 @@ pub(crate) enum IncomingError {
     Parent,
     #[error("{0} does not belong here")]
     Misplaced(&'static str),
+    #[error(transparent)]
+    Set(#[from] BadSet),
+    #[error(transparent)]
+    Chunk(#[from] ram::OpenError),
+    #[error("the source may go over to postcopy, for which the capability postcopy-ram is not on here")]
+    NoPostcopy,
+    #[error("postcopy needs a connection that goes both ways")]
+    OneWay,
+    #[error("this is not the migration that was paused here")]
+    OtherMigration,
+    #[error("the machine has ended")]
+    Ended,
 }
 
 /// The job. `exit`: if it fails the process is to end.
 pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, source: Source, exit: bool) -> JobWork {
     let shared = Arc::clone(shared);
-    let Underway { progress, cutter, .. } = underway.clone();
+    let Underway { progress, cutter, line, .. } = underway.clone();
     let work = move |control: &JobControl| {
-        let hook = cutter.clone();
-        control.on_cancel(move || hook.cut());
-        let incoming = Incoming { engine: &shared.engine, progress: &progress, cutter: &cutter, control };
+        let hook = (cutter.clone(), Arc::clone(&line));
+        control.on_cancel(move || {
+            hook.0.cut();
+            hook.1.cancel();
+        });
+        let postcopy = shared.settings().capabilities.has(Capability::PostcopyRam);
+        let (engine, progress, cutter) = (&shared.engine, &*progress, &cutter);
+        let incoming = Incoming { engine, progress, cutter, line: &line, control, postcopy };
         let arrived = incoming.run(source);
         progress.ended(Instant::now());
         match arrived {
-            Ok(saved) => MigrationRequest::IncomingLoaded { saved, postcopy: false },
+            Ok(last) => last,
             Err(error) => {
                 let text = format!("load of migration failed: {error}");
                 tracing::error!("{text}");
@@ -81,12 +100,16 @@ struct Incoming<'a> {
     engine: &'a Engine,
     progress: &'a Progress,
     cutter: &'a Cutter,
+    line: &'a Arc<Line>,
     control: &'a JobControl,
+    /// The guest may run before all of its memory is here.
+    postcopy: bool,
 }
 
 impl Incoming<'_> {
-    /// Takes in a machine up to its life, with which it may run.
-    fn run(&self, mut source: Source) -> Result<SavedLifecycle, IncomingError> {
+    /// Takes in a machine up to its life, with which it may run; or, if some of its memory follows, to its end. Gives the job's
+    /// last step.
+    fn run(&self, mut source: Source) -> Result<MigrationRequest, IncomingError> {
         let ram = self.engine.ram().ok_or(IncomingError::NoMemory)?;
         let opened = source.open(self.cutter)?;
         self.control.ask(MigrationRequest::Announce(MigrationStatus::Active))?;
@@ -96,7 +119,8 @@ impl Incoming<'_> {
                 if offset == 0
                     && let Some(mapped) = mapped(&file)?
                 {
-                    return self.take_mapped(ram, mapped);
+                    let saved = self.take_mapped(ram, mapped)?;
+                    return Ok(MigrationRequest::IncomingLoaded { saved, postcopy: false });
                 }
                 (Channel::from_file(file, offset, self.cutter)?, true)
             }
@@ -110,17 +134,35 @@ impl Incoming<'_> {
         } else {
             None
         };
-        let mut arrival = Arrival { incoming: self, ram: &ram, reader, answers, arrived: Arrived::default() };
-        let saved = arrival.take(header);
-        if let (Err(error), Some(answers)) = (&saved, &mut arrival.answers) {
+        let postcopy = false;
+        let mut arrival =
+            Arrival { incoming: self, ram: &ram, reader, answers, arrived: Arrived::default(), postcopy };
+        let taken = arrival.take(&header);
+        if let (Err(error), Some(answers)) = (&taken, &mut arrival.answers) {
             // Who has hung up does not want to know.
             let _ = answers.control(&Control::Refused { text: error.to_string() });
         }
-        let saved = saved?;
-        if is_file {
-            arrival.reader.finish()?;
+        match taken? {
+            Taken::Whole(saved) => {
+                if is_file {
+                    arrival.reader.finish()?;
+                }
+                Ok(MigrationRequest::IncomingLoaded { saved: *saved, postcopy: false })
+            }
+            Taken::But(pull) => {
+                // Nobody else is to come to this place, but to the same one perhaps after a lost connection.
+                drop(source);
+                let Arrival { reader, answers, .. } = arrival;
+                let writer = answers.ok_or(IncomingError::OneWay)?;
+                let Incoming { engine, progress, control, line, .. } = *self;
+                let header = Header { two_way: true, ..Header::new(header.id, header.memory) };
+                Taking { engine, ram, header, pull, progress, control, line }.run(LinkIn {
+                    reader,
+                    writer,
+                    cutter: self.cutter.clone(),
+                })
+            }
         }
-        Ok(saved)
     }
 }
 
@@ -189,10 +231,20 @@ struct Arrival<'a> {
     reader: stream::Reader<Reader>,
     answers: Option<stream::Writer<Writer>>,
     arrived: Arrived,
+    /// Both sides can do with memory that follows.
+    postcopy: bool,
+}
+
+/// How much of a machine has come.
+enum Taken {
+    /// All of it.
+    Whole(Box<SavedLifecycle>),
+    /// All but some of its memory, and its life.
+    But(Arc<Pull>),
 }
 
 impl Arrival<'_> {
-    fn take(&mut self, header: Header) -> Result<SavedLifecycle, IncomingError> {
+    fn take(&mut self, header: &Header) -> Result<Taken, IncomingError> {
         let here = self.ram.size();
         if header.parent.is_some() {
             return Err(IncomingError::Parent);
@@ -208,24 +260,34 @@ impl Arrival<'_> {
         let mut seen = vec![Seen::Not; self.ram.chunk_count()];
         let progress = self.incoming.progress;
         progress.total.set(here);
+        let mut absent = Assembly::new(seen.len());
         loop {
             match self.reader.read()? {
                 Item::Memory(piece) => put(self.ram, &piece, &mut seen)?,
                 Item::Section(section) => self.arrived.add(section)?,
                 Item::Summary(_) => {}
                 Item::Control(Control::Round { number }) => progress.dirty_sync_count.set(number.into()),
+                Item::Control(Control::Absent { first, bits }) if self.postcopy => {
+                    absent.add(first, &bits)?
+                }
                 Item::Control(Control::Ready) if self.answers.is_some() => break,
                 Item::End if self.answers.is_none() => break,
                 Item::Control(_) => return Err(IncomingError::Misplaced("a word of the handshake")),
                 Item::End => return Err(IncomingError::Misplaced("the end")),
             }
         }
-        let missing = seen.iter().filter(|seen| **seen == Seen::Not).count();
+        let absent = absent.whole().filter(|absent| !absent.is_empty());
+        let follows = |chunk: usize| absent.is_some_and(|absent| absent.has(chunk));
+        let missing =
+            seen.iter().enumerate().filter(|(at, seen)| **seen == Seen::Not && !follows(*at)).count();
         if missing > 0 {
             return Err(IncomingError::Incomplete(missing, seen.len()));
         }
         let state = self.arrived.take_state();
         self.incoming.engine.check_state(&state)?;
+        if let Some(absent) = absent {
+            return self.stage_without(state, absent.clone());
+        }
         self.incoming.engine.stage(Staged { state, memory: None, renewal: None });
         if let Some(answers) = &mut self.answers {
             answers.control(&Control::Ready)?;
@@ -238,19 +300,40 @@ impl Arrival<'_> {
             let _ = answers.control(&Control::Done);
         }
         progress.transferred.set(self.reader.totals().bytes);
-        Ok(saved)
+        Ok(Taken::Whole(Box::new(saved)))
+    }
+
+    /// Stages what has come; `absent` of memory follows when it runs.
+    fn stage_without(&mut self, state: GuestState, absent: Chunks) -> Result<Taken, IncomingError> {
+        let Incoming { engine, progress, line, .. } = *self.incoming;
+        let ram = engine.ram().ok_or(IncomingError::NoMemory)?;
+        let pull = Pull::new(ram.chunk_count());
+        tell_arrivals(Arc::clone(&ram), Arc::clone(&pull), Arc::clone(line))?;
+        let source = Arc::new(InRam(Arc::clone(&pull)));
+        let replace = move |memory: &Ram| memory.replace(Portion::Chunks(absent.words()), source, || {});
+        engine.stage(Staged { state, memory: Some(Box::new(replace)), renewal: None });
+        progress.transferred.set(self.reader.totals().bytes);
+        if let Some(answers) = &mut self.answers {
+            answers.control(&Control::Ready)?;
+        }
+        Ok(Taken::But(pull))
     }
 
     /// HELLO: whether a guest of that machine can go on here.
     fn greet(&mut self) -> Result<(), IncomingError> {
-        let Item::Control(Control::Hello { board, .. }) = self.reader.read()? else {
+        let Item::Control(Control::Hello { board, features }) = self.reader.read()? else {
             return Err(IncomingError::Misplaced("what comes before HELLO"));
         };
         let board =
             form::decode_board(&board).ok_or(IncomingError::Misplaced("a board without a version"))?;
         self.incoming.engine.check_board(&board)?;
+        self.postcopy = features.iter().any(|name| name == postcopy::FEATURE);
+        if self.postcopy && !self.incoming.postcopy {
+            return Err(IncomingError::NoPostcopy);
+        }
         if let Some(answers) = &mut self.answers {
-            answers.control(&Control::Accepted { features: Vec::new() })?;
+            let features = if self.postcopy { vec![postcopy::FEATURE.to_owned()] } else { Vec::new() };
+            answers.control(&Control::Accepted { features })?;
         }
         Ok(())
     }

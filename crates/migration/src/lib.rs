@@ -38,6 +38,8 @@ pub mod jobs;
 mod open;
 mod outgoing;
 mod parameters;
+mod peer;
+mod postcopy;
 mod rounds;
 pub mod snapshot;
 mod statistics;
@@ -54,6 +56,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use engine::{By, Engine, Job, ManageError};
+use postcopy::{Line, Offer, Place};
 use runstate::{ManagementRequest, MigrationStatus, Refusal};
 
 /// Why something asked of migrations is refused. The texts are QEMU's where it has them; nothing has changed.
@@ -74,6 +77,21 @@ pub enum MigrationError {
     /// `migrate-continue` at another time.
     #[error("Migration not in expected state: {}", .0.map_or("none", MigrationStatus::as_str))]
     NotExpected(Option<MigrationStatus>),
+    /// `migrate-start-postcopy` of what cannot go that way.
+    #[error("Enable postcopy with migrate_set_capability before the start of migration")]
+    NoPostcopy,
+    /// `migrate-start-postcopy` of nothing.
+    #[error("Postcopy must be started after migration has been started")]
+    NothingToPostcopy,
+    /// `migrate-pause` at another time.
+    #[error("migrate-pause is currently only supported during postcopy-active or postcopy-recover state")]
+    NothingToPause,
+    /// `migrate-recover` at another time.
+    #[error("Migrate recover can only be run when postcopy is paused.")]
+    NothingToRecover,
+    /// `migrate` with `resume` at another time.
+    #[error("Cannot resume if there is no paused migration")]
+    NothingToResume,
     /// `tls-creds` are set, and what would go over the network in the clear does not go.
     #[error("TLS is not available in this program, unset 'tls-creds' to migrate without it")]
     NoTls,
@@ -120,6 +138,7 @@ struct Underway {
     progress: Arc<Progress>,
     cutter: Cutter,
     gate: Arc<outgoing::Gate>,
+    line: Arc<Line>,
 }
 
 impl Shared {
@@ -184,7 +203,7 @@ impl Migrations {
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         let target = open::Target::prepare(address, lent, &cutter)?;
         let progress = Arc::new(Progress::new(Direction::Outgoing, None, Instant::now()));
-        let underway = Underway { progress, cutter, gate: Arc::default() };
+        let underway = Underway { progress, cutter, gate: Arc::default(), line: Arc::default() };
         let engine = &self.shared.engine;
         self.begin(underway, |this, underway| {
             let work = outgoing::work(this, underway, target);
@@ -205,7 +224,8 @@ impl Migrations {
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         let source = open::Source::prepare(address, lent, &cutter)?;
         let progress = Progress::new(Direction::Incoming, source.address().cloned(), Instant::now());
-        let underway = Underway { progress: Arc::new(progress), cutter, gate: Arc::default() };
+        let progress = Arc::new(progress);
+        let underway = Underway { progress, cutter, gate: Arc::default(), line: Arc::default() };
         let engine = &self.shared.engine;
         self.begin(underway, |this, underway| {
             let work = incoming::work(this, underway, source, exit);
@@ -250,6 +270,59 @@ impl Migrations {
         if let Some(last) = &*self.shared.last() {
             last.gate.open();
         }
+        Ok(())
+    }
+
+    /// `migrate-start-postcopy`: the guest is to run over there as soon as it can, its memory following.
+    pub fn start_postcopy(&self) -> Result<(), MigrationError> {
+        if !self.capabilities().has(Capability::PostcopyRam) {
+            return Err(MigrationError::NoPostcopy);
+        }
+        let last = self.shared.last();
+        let outgoing = last.as_ref().filter(|last| last.progress.direction() == Direction::Outgoing);
+        outgoing.ok_or(MigrationError::NothingToPostcopy)?.line.want();
+        Ok(())
+    }
+
+    /// `migrate-pause`: cuts the connection of a migration in postcopy.
+    pub fn pause(&self) -> Result<(), MigrationError> {
+        use MigrationStatus::{PostcopyActive, PostcopyRecover, PostcopyRecoverSetup};
+        let now = self.shared.engine.status().migration;
+        match &*self.shared.last() {
+            Some(last) if matches!(now, Some(PostcopyActive | PostcopyRecover | PostcopyRecoverSetup)) => {
+                last.line.pause();
+                Ok(())
+            }
+            _ => Err(MigrationError::NothingToPause),
+        }
+    }
+
+    /// The migration that is paused in postcopy, if it goes this way.
+    fn paused(&self, direction: Direction) -> Option<Arc<Line>> {
+        let paused = self.shared.engine.status().migration == Some(MigrationStatus::PostcopyPaused);
+        let last = self.shared.last().clone();
+        last.filter(|last| paused && last.progress.direction() == direction).map(|last| last.line)
+    }
+
+    /// `migrate` with `resume`: a postcopy whose connection was lost goes on by way of `address`.
+    pub fn resume(&self, address: &Address, lent: &Lent<'_>) -> Result<(), MigrationError> {
+        let line = self.paused(Direction::Outgoing).ok_or(MigrationError::NothingToResume)?;
+        self.may_use(address)?;
+        let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
+        let target = open::Target::prepare(address, lent, &cutter)?;
+        line.offer(Offer { place: Place::To(target), cutter });
+        Ok(())
+    }
+
+    /// `migrate-recover`: the destination of a postcopy whose connection was lost waits for a new one at `address`.
+    pub fn recover(&self, address: &Address, lent: &Lent<'_>) -> Result<(), MigrationError> {
+        let line = self.paused(Direction::Incoming).ok_or(MigrationError::NothingToRecover)?;
+        self.may_use(address)?;
+        let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
+        // It may be the same place as before.
+        line.withdraw();
+        let source = open::Source::prepare(address, lent, &cutter)?;
+        line.offer(Offer { place: Place::From(source), cutter });
         Ok(())
     }
 }

@@ -1,21 +1,22 @@
 //! The machine goes away: memory while it runs, then the rest of it while it stands, then the word that makes it the other
 //! side's.
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::{Engine, JobControl, JobWork, ManageError, Status};
-use ram::{Ram, RamError};
+use ram::{PageSet, Ram, RamError};
 use runstate::{Hold, Job, MigrationRequest, MigrationStatus, Owner, Refusal};
-use stream::{Control, FileId, Header, Item, ReadError, Summary, WriteError};
+use stream::{Control, FileId, Header, ReadError, Summary, WriteError};
 
 use crate::brake::Brake;
 use crate::capabilities::Capability;
-use crate::channel::{Channel, Cutter, Patience, Reader};
+use crate::channel::{Channel, Cutter};
 use crate::open::{OpenError, Opened, Target, reason};
 use crate::parameters::{Compression, Number, Parameters};
+use crate::peer::Peer;
+use crate::postcopy::{self, BadSet, Chunks, Leaving, Line, Link};
 use crate::rounds::{Pace, Rounds};
 use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway, form};
@@ -25,9 +26,6 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// How long the word of the other side is waited for that it has taken over. It has nothing more to do.
 const DONE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long its reason is waited for when it does not take what is sent.
-const REASON_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is said of the outcome when nobody knows it.
 const UNKNOWN: &str =
@@ -118,6 +116,14 @@ pub(crate) enum OutgoingError {
     NotMappable,
     #[error("Mapped-ram migration writes a file from its beginning, not from an offset")]
     MappedOffset,
+    #[error("Unable to open return-path for postcopy")]
+    NoReturnPath,
+    #[error("the destination cannot run a guest before all of its memory is there")]
+    NoPostcopy,
+    #[error("the destination's answer: {0}")]
+    Set(#[from] BadSet),
+    #[error("the destination answers for another migration")]
+    OtherMachine,
     #[error("the migration was cancelled")]
     Cancelled,
 }
@@ -125,12 +131,15 @@ pub(crate) enum OutgoingError {
 /// The job.
 pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, target: Target) -> JobWork {
     let shared = Arc::clone(shared);
-    let Underway { progress, cutter, gate } = underway.clone();
+    let Underway { progress, cutter, gate, line } = underway.clone();
     let work = move |control: &JobControl| {
-        let hook = cutter.clone();
-        control.on_cancel(move || hook.cut());
-        let mut outgoing =
-            Outgoing { shared, progress, cutter, gate, control, committed: false, one_way: false };
+        let hook = (cutter.clone(), Arc::clone(&line));
+        control.on_cancel(move || {
+            hook.0.cut();
+            hook.1.cancel();
+        });
+        let committed = Committed::Not;
+        let mut outgoing = Outgoing { shared, progress, cutter, gate, line, control, committed };
         let done = outgoing.run(target);
         outgoing.end(done)
     };
@@ -143,10 +152,22 @@ struct Outgoing<'a> {
     progress: Arc<Progress>,
     cutter: Cutter,
     gate: Arc<Gate>,
+    line: Arc<Line>,
     control: &'a JobControl,
-    committed: bool,
-    /// Nobody answers.
-    one_way: bool,
+    committed: Committed,
+}
+
+/// Whether the machine is still this side's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Committed {
+    /// It is.
+    Not,
+    /// It is not.
+    TwoWay,
+    /// It is not, and nobody answers.
+    OneWay,
+    /// It is not, but some of its memory is here.
+    Postcopy,
 }
 
 impl Outgoing<'_> {
@@ -176,7 +197,7 @@ impl Outgoing<'_> {
                 file.set_len(0)?;
                 let mut rounds = Rounds::mapped(Arc::clone(&ram), file, header, Arc::clone(&self.progress))?;
                 self.send(&ram, &mut rounds, None)?;
-                return self.commit(rounds, None, None);
+                return self.commit(rounds, None);
             }
             _ if self.has(Capability::MappedRam) => return Err(OutgoingError::NotMappable),
             Opened::File { file, offset } => Channel::to_file(file, offset, &self.cutter)?,
@@ -195,6 +216,9 @@ impl Outgoing<'_> {
         mut header: Header,
     ) -> Result<(), OutgoingError> {
         header.two_way = channel.is_two_way();
+        if self.has(Capability::PostcopyRam) && !header.two_way {
+            return Err(OutgoingError::NoReturnPath);
+        }
         let reader = if header.two_way { Some(channel.take_reader()?) } else { None };
         let writer = channel.take_writer()?;
         let mut rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress))?;
@@ -206,21 +230,23 @@ impl Outgoing<'_> {
                 return Err(OutgoingError::Refused(text));
             }
         }
-        sent?;
-        self.commit(rounds, peer, Some(channel))
+        match (sent?, peer) {
+            (None, Some(peer)) => self.commit_to(rounds, peer),
+            (Some(absent), Some(peer)) => self.leave(ram, header, absent, rounds, peer),
+            (_, None) => self.commit(rounds, Some(channel)),
+        }
     }
 
-    /// Everything but the life: when it is over the machine stands, and the other side has all of it and is content.
+    /// Everything but the life: when it is over the machine stands, and the other side has all of it and is content; or all
+    /// but these chunks, which go when it runs there.
     fn send(
         &mut self,
         ram: &Arc<Ram>,
         rounds: &mut Rounds,
         mut peer: Option<&mut Peer>,
-    ) -> Result<(), OutgoingError> {
+    ) -> Result<Option<Chunks>, OutgoingError> {
         if let Some(peer) = &mut peer {
-            let board = form::encode_board(&self.engine().board());
-            rounds.control(&Control::Hello { board, features: Vec::new() })?;
-            peer.expect("Accepted", |control| matches!(control, Control::Accepted { .. }))?;
+            self.greet(rounds, peer)?;
         }
         rounds.summary(self.summary())?;
         self.progress.set_up(Instant::now());
@@ -235,10 +261,13 @@ impl Outgoing<'_> {
         let shared = Arc::clone(&self.shared);
         let most = || shared.settings().parameters.number(Number::MaxBandwidth);
         let cutter = self.cutter.clone();
-        let pace = Pace { most: &most, cutter: &cutter };
+        let line = Arc::clone(&self.line);
+        let postcopy = peer.is_some() && self.has(Capability::PostcopyRam);
+        let goes_on_there = || postcopy && line.is_wanted();
+        let pace = Pace { most: &most, cutter: &cutter, enough: &goes_on_there };
         let mut brake = Brake::default();
         let mut begin = Instant::now();
-        rounds.all(&pace)?;
+        let unsent = rounds.all(&pace)?;
         let mut pass = 1;
         let mut before = 0;
         let mut last = usize::MAX;
@@ -249,7 +278,7 @@ impl Outgoing<'_> {
             let fits = left <= Duration::from_millis(self.number(Number::DowntimeLimit));
             // What fits already goes before the stop all the same, while each pass leaves less than half of the last.
             let shrinks = pages.len() < std::mem::replace(&mut last, pages.len()) / 2;
-            if fits && (left < NOTHING || !shrinks) {
+            if goes_on_there() || fits && (left < NOTHING || !shrinks) {
                 log.put_back(&pages);
                 break;
             }
@@ -266,17 +295,28 @@ impl Outgoing<'_> {
             }
             self.begin_pass(pass)?;
             begin = Instant::now();
-            rounds.pages(&pages, Some(&pace))?;
+            if !rounds.pages(&pages, Some(&pace))? {
+                log.put_back(&pages);
+            }
         }
+        let postcopy = goes_on_there();
         self.progress.precopy_bytes.set(rounds.bytes());
         self.stop()?;
         drop(brake);
         self.control.ask(MigrationRequest::Seal)?;
         self.control.ask(MigrationRequest::Announce(MigrationStatus::Device))?;
-        self.begin_pass(pass + 1)?;
         // Nothing runs any more: no store is under way, and none comes.
         let pages = rounds.look(&log, || {}, begin.elapsed());
-        rounds.pages(&pages, None)?;
+        let absent = postcopy.then(|| self.absent(ram, &pages, unsent)).filter(|absent| !absent.is_empty());
+        match &absent {
+            Some(absent) => absent
+                .said(|first, bits| Control::Absent { first, bits })
+                .try_for_each(|control| rounds.control(&control))?,
+            None => {
+                self.begin_pass(pass + 1)?;
+                rounds.pages(&pages, None)?;
+            }
+        }
         drop(log);
         if ram.host_errors() != lost {
             return Err(OutgoingError::HostMemory);
@@ -292,7 +332,35 @@ impl Outgoing<'_> {
             }
             None => rounds.flush()?,
         }
-        Ok(())
+        Ok(absent)
+    }
+
+    /// HELLO.
+    fn greet(&self, rounds: &mut Rounds, peer: &mut Peer) -> Result<(), OutgoingError> {
+        let board = form::encode_board(&self.engine().board());
+        let postcopy = self.has(Capability::PostcopyRam);
+        let features = if postcopy { vec![postcopy::FEATURE.to_owned()] } else { Vec::new() };
+        rounds.control(&Control::Hello { board, features })?;
+        match peer.word()? {
+            Control::Accepted { features }
+                if postcopy && !features.iter().any(|name| name == postcopy::FEATURE) =>
+            {
+                Err(OutgoingError::NoPostcopy)
+            }
+            Control::Accepted { .. } => Ok(()),
+            Control::Refused { text } => Err(OutgoingError::Refused(text)),
+            _ => Err(OutgoingError::Misplaced("another word than that it accepts")),
+        }
+    }
+
+    /// What the other side does not have as it is: what was written since it was sent, and what was never sent.
+    fn absent(&self, ram: &Ram, written: &PageSet, unsent: usize) -> Chunks {
+        let count = ram.chunk_count();
+        let mut absent = Chunks::none(count);
+        for chunk in written.chunks().chain(unsent..count) {
+            absent.add(chunk);
+        }
+        absent
     }
 
     fn parameters(&self) -> Parameters {
@@ -334,56 +402,90 @@ impl Outgoing<'_> {
         Ok(())
     }
 
-    /// From here on the machine is the other side's, unless the word does not reach it.
-    fn commit(
-        &mut self,
-        mut rounds: Rounds,
-        peer: Option<Peer>,
-        channel: Option<Channel>,
-    ) -> Result<(), OutgoingError> {
+    /// From here on the machine is whoever's who reads this.
+    fn commit(&mut self, mut rounds: Rounds, channel: Option<Channel>) -> Result<(), OutgoingError> {
         let saved = self.control.commit(false)?;
-        self.committed = true;
+        self.committed = Committed::OneWay;
         rounds.section(form::save_life(&saved))?;
-        match peer {
-            Some(mut peer) => {
-                rounds.control(&Control::Commit { postcopy: false })?;
-                peer.patience.set(Some(Instant::now() + DONE_PATIENCE));
-                peer.expect("Done", |control| *control == Control::Done)?;
-                rounds.count();
-            }
-            None => {
-                self.one_way = true;
-                rounds.count();
-                rounds.end()?;
-                if let Some(channel) = channel {
-                    channel.finish()?;
-                }
-            }
+        rounds.count();
+        rounds.end()?;
+        if let Some(channel) = channel {
+            channel.finish()?;
         }
+        self.settle();
+        Ok(())
+    }
+
+    /// From here on the machine is the other side's, unless the word does not reach it.
+    fn commit_to(&mut self, mut rounds: Rounds, mut peer: Peer) -> Result<(), OutgoingError> {
+        let saved = self.control.commit(false)?;
+        self.committed = Committed::TwoWay;
+        rounds.section(form::save_life(&saved))?;
+        rounds.control(&Control::Commit { postcopy: false })?;
+        peer.patience.set(Some(Instant::now() + DONE_PATIENCE));
+        peer.expect("Done", |control| *control == Control::Done)?;
+        rounds.count();
+        self.settle();
+        Ok(())
+    }
+
+    /// The same, and `absent` of its memory follows.
+    fn leave(
+        &mut self,
+        ram: &Arc<Ram>,
+        header: Header,
+        absent: Chunks,
+        rounds: Rounds,
+        peer: Peer,
+    ) -> Result<(), OutgoingError> {
+        let saved = self.control.commit(true)?;
+        self.committed = Committed::Postcopy;
+        let shared = Arc::clone(&self.shared);
+        let most = move || shared.settings().parameters.number(Number::MaxPostcopyBandwidth);
+        let leaving = Leaving {
+            ram: Arc::clone(ram),
+            header,
+            life: form::save_life(&saved),
+            absent,
+            progress: Arc::clone(&self.progress),
+            control: self.control,
+            line: &self.line,
+            most: &most,
+        };
+        leaving.run(Link { rounds, peer, cutter: self.cutter.clone() })?;
+        self.progress.remaining.set(0);
+        self.progress.throttle.set(0);
+        Ok(())
+    }
+
+    /// It has gone: what is told of that.
+    fn settle(&self) {
         let progress = &self.progress;
         progress.restarted(Instant::now());
         progress.downtime_bytes.set(progress.transferred.get().saturating_sub(progress.precopy_bytes.get()));
         progress.remaining.set(0);
         progress.throttle.set(0);
-        Ok(())
     }
 
     /// The last step.
     fn end(&self, done: Result<(), OutgoingError>) -> MigrationRequest {
         self.progress.ended(Instant::now());
         let Err(error) = done else { return MigrationRequest::OutgoingDone };
-        if !self.committed && self.control.is_cancelled() {
+        if self.committed == Committed::Not && self.control.is_cancelled() {
             return MigrationRequest::OutgoingFailed;
         }
-        let text = match (self.committed, self.one_way) {
-            (false, _) => error.to_string(),
-            (true, false) => format!("{UNKNOWN} ({error})"),
-            (true, true) => format!("{UNFINISHED} ({error})"),
+        let text = match self.committed {
+            Committed::Not | Committed::Postcopy => error.to_string(),
+            Committed::TwoWay => format!("{UNKNOWN} ({error})"),
+            Committed::OneWay => format!("{UNFINISHED} ({error})"),
         };
         tracing::warn!(error = text, "a migration has failed");
         self.progress.fail(&text);
         self.control.fail(&text);
-        if self.committed { MigrationRequest::LinkLost } else { MigrationRequest::OutgoingFailed }
+        match self.committed {
+            Committed::Not | Committed::Postcopy => MigrationRequest::OutgoingFailed,
+            Committed::TwoWay | Committed::OneWay => MigrationRequest::LinkLost,
+        }
     }
 
     fn summary(&self) -> Summary {
@@ -399,58 +501,4 @@ impl Outgoing<'_> {
 fn since_1970_ms() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The other side, as far as it answers.
-struct Peer {
-    /// Its stream, whose beginning comes with its first word.
-    reader: Option<stream::Reader<Reader>>,
-    raw: Option<Reader>,
-    patience: Patience,
-}
-
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").finish_non_exhaustive()
-    }
-}
-
-impl Peer {
-    fn new(reader: Reader) -> Self {
-        let patience = reader.patience();
-        Self { reader: None, raw: Some(reader), patience }
-    }
-
-    fn word(&mut self) -> Result<Control, OutgoingError> {
-        if let Some(raw) = self.raw.take() {
-            self.reader = Some(stream::Reader::new(raw, &form::limits(stream::MAX_MEMORY))?);
-        }
-        let reader = self.reader.as_mut().ok_or(OutgoingError::Misplaced("nothing"))?;
-        match reader.read()? {
-            Item::Control(control) => Ok(control),
-            _ => Err(OutgoingError::Misplaced("no word of the handshake")),
-        }
-    }
-
-    /// Waits for a word.
-    fn expect(&mut self, what: &'static str, is: impl Fn(&Control) -> bool) -> Result<(), OutgoingError> {
-        match self.word()? {
-            Control::Refused { text } => Err(OutgoingError::Refused(text)),
-            control if is(&control) => Ok(()),
-            _ => Err(OutgoingError::Misplaced(match what {
-                "Done" => "another word than that it is done",
-                "Ready" => "another word than that it is ready",
-                _ => "another word than that it accepts",
-            })),
-        }
-    }
-
-    /// Why it has hung up, if it says so.
-    fn reason(&mut self) -> Option<String> {
-        self.patience.set(Some(Instant::now() + REASON_PATIENCE));
-        match self.word() {
-            Ok(Control::Refused { text }) => Some(text),
-            _ => None,
-        }
-    }
 }

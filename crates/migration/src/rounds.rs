@@ -64,10 +64,15 @@ pub(crate) struct Pace<'a> {
     /// Most bytes a second now; 0 is no bound.
     pub(crate) most: &'a dyn Fn() -> u64,
     pub(crate) cutter: &'a Cutter,
+    /// Whether what is left need not go in this round any more.
+    pub(crate) enough: &'a dyn Fn() -> bool,
 }
 
 /// After how many chunks what has gathered is sent.
 const BATCH: usize = 256;
+
+/// How often one who waits for his time looks whether it is enough.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// How much may be sent ahead of its time.
 const SLACK: Duration = Duration::from_millis(20);
@@ -98,6 +103,8 @@ pub(crate) struct Rounds {
     /// When bytes were last held against the pace, and how many there were.
     paced: (Instant, u64),
     page: Vec<u8>,
+    /// Bytes that went over connections before this one.
+    earlier: u64,
 }
 
 impl Rounds {
@@ -128,7 +135,8 @@ impl Rounds {
     fn over(ram: Arc<Ram>, out: Out, progress: Arc<Progress>) -> Self {
         progress.total.set(ram.size());
         progress.remaining.set(ram.size());
-        Self { ram, out, progress, paced: (Instant::now(), 0), page: vec![0; ram::CHUNK_SIZE] }
+        let earlier = progress.transferred.get();
+        Self { ram, out, progress, paced: (Instant::now(), 0), page: vec![0; ram::CHUNK_SIZE], earlier }
     }
 
     /// Says a word of the handshake, where there is somebody to hear it.
@@ -193,25 +201,33 @@ impl Rounds {
         Ok(())
     }
 
-    /// Every chunk.
-    pub(crate) fn all(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
-        let ram = Arc::clone(&self.ram);
-        for chunk in 0..ram.chunk_count() {
-            let (first, pages) = (chunk * PAGES_PER_CHUNK, ram.chunk_len(chunk) / PAGE_SIZE as usize);
-            if ram.is_zero_chunk(chunk)? {
-                self.zero(first, pages)?;
-            } else {
-                self.run(first, pages)?;
+    /// Every chunk, as long as the pace wants it. Gives the first that was not sent.
+    pub(crate) fn all(&mut self, pace: &Pace<'_>) -> Result<usize, OutgoingError> {
+        let count = self.ram.chunk_count();
+        let mut chunk = 0;
+        while chunk < count && !(pace.enough)() {
+            if self.chunk(chunk)? != Form::Zero {
                 self.keep(pace)?;
             }
             if chunk % BATCH == BATCH - 1 {
                 // What has gathered, marks of zero above all, keeps the other side busy meanwhile.
                 self.flush()?;
             }
+            chunk += 1;
         }
         self.flush()?;
         self.count();
-        Ok(())
+        Ok(chunk)
+    }
+
+    /// One chunk.
+    pub(crate) fn chunk(&mut self, chunk: usize) -> Result<Form, OutgoingError> {
+        let (first, pages) = (chunk * PAGES_PER_CHUNK, self.ram.chunk_len(chunk) / PAGE_SIZE as usize);
+        if self.ram.is_zero_chunk(chunk)? {
+            self.zero(first, pages)?;
+            return Ok(Form::Zero);
+        }
+        self.run(first, pages)
     }
 
     fn zero(&mut self, first: usize, pages: usize) -> Result<(), OutgoingError> {
@@ -223,10 +239,11 @@ impl Rounds {
         Ok(())
     }
 
-    /// These pages.
-    pub(crate) fn pages(&mut self, pages: &PageSet, pace: Option<&Pace<'_>>) -> Result<(), OutgoingError> {
+    /// These pages. Whether all of them: the pace may have enough of it.
+    pub(crate) fn pages(&mut self, pages: &PageSet, pace: Option<&Pace<'_>>) -> Result<bool, OutgoingError> {
         if let Out::Mapped(_) = self.out {
-            return self.chunks(pages, pace);
+            self.chunks(pages, pace)?;
+            return Ok(true);
         }
         self.progress.remaining.set(pages.len() as u64 * PAGE_SIZE);
         let mut run: Option<(usize, usize)> = None;
@@ -240,6 +257,9 @@ impl Rounds {
                         self.run(first, count)?;
                         if let Some(pace) = pace {
                             self.keep(pace)?;
+                            if (pace.enough)() {
+                                return Ok(false);
+                            }
                         }
                     }
                 }
@@ -250,7 +270,7 @@ impl Rounds {
         }
         self.flush()?;
         self.count();
-        Ok(())
+        Ok(true)
     }
 
     /// The chunks that these pages are in: where each has its checksum, none is written in part.
@@ -267,7 +287,7 @@ impl Rounds {
     }
 
     /// `count` pages of one chunk.
-    fn run(&mut self, first: usize, count: usize) -> Result<(), OutgoingError> {
+    fn run(&mut self, first: usize, count: usize) -> Result<Form, OutgoingError> {
         let bytes = count * PAGE_SIZE as usize;
         let buffer = self.page.get_mut(..bytes).ok_or_else(|| io::Error::other("more than a chunk"))?;
         self.ram.read(self.ram.base() + first as u64 * PAGE_SIZE, buffer)?;
@@ -282,7 +302,7 @@ impl Rounds {
             }
         };
         self.sent(count, form);
-        Ok(())
+        Ok(form)
     }
 
     fn sent(&self, pages: usize, form: Form) {
@@ -308,7 +328,14 @@ impl Rounds {
         if due > spent + SLACK {
             self.flush()?;
             self.count();
-            pace.cutter.sleep(due - spent)?;
+            let until = since + due;
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() || (pace.enough)() {
+                    break;
+                }
+                pace.cutter.sleep(left.min(GLANCE))?;
+            }
         } else if spent > due + SLACK * 5 {
             // What was not used is not saved up.
             self.paced = (Instant::now(), bytes);
@@ -318,7 +345,7 @@ impl Rounds {
 
     /// Takes what was sent into the statistics.
     pub(crate) fn count(&self) {
-        self.progress.transferred.set(self.bytes());
+        self.progress.transferred.set(self.earlier + self.bytes());
     }
 
     /// How long `bytes` would take. `given` is the speed that the user counts on; 0 is as measured.

@@ -46,6 +46,8 @@ pub struct Progress {
     listening: Option<Listening>,
     moments: Mutex<Moments>,
     error: OnceLock<Arc<str>>,
+    /// What is wrong now, and may come right.
+    trouble: Mutex<Option<Arc<str>>>,
     /// Bytes of guest memory.
     pub total: Counter,
     /// Bytes of memory that are still to be sent.
@@ -94,6 +96,7 @@ impl Progress {
             listening,
             moments: Mutex::new(moments),
             error: OnceLock::new(),
+            trouble: Mutex::default(),
             total: Counter::default(),
             remaining: Counter::default(),
             transferred: Counter::default(),
@@ -109,6 +112,11 @@ impl Progress {
             expected_downtime: Counter::default(),
             throttle: Counter::default(),
         }
+    }
+
+    /// Which way.
+    pub fn direction(&self) -> Direction {
+        self.direction
     }
 
     fn moments(&self) -> MutexGuard<'_, Moments> {
@@ -144,6 +152,16 @@ impl Progress {
         let _ = self.error.set(Arc::from(reason));
     }
 
+    /// It stands still for this reason; or it goes on.
+    pub fn trouble(&self, reason: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(Arc::from);
+    }
+
+    fn reason(&self) -> Option<Arc<str>> {
+        let trouble = || self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.error.get().cloned().or_else(trouble)
+    }
+
     /// The whole of it, now.
     pub fn report(&self, now: Instant) -> Report {
         let moments = self.moments();
@@ -177,7 +195,7 @@ impl Progress {
             downtime: moments.downtime,
             expected_downtime: Duration::from_millis(self.expected_downtime.get()),
             throttle: u8::try_from(self.throttle.get()).ok().filter(|percent| *percent > 0),
-            error: self.error.get().cloned(),
+            error: self.reason(),
             listening: self.listening.clone(),
             ram,
         }
@@ -199,7 +217,7 @@ pub struct Report {
     pub expected_downtime: Duration,
     /// Percent that harts are slowed down.
     pub throttle: Option<u8>,
-    /// Why it has failed.
+    /// Why it has failed, or stands still.
     pub error: Option<Arc<str>>,
     /// Where it is listened for.
     pub listening: Option<Listening>,

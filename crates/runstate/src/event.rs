@@ -188,7 +188,9 @@ pub enum MigrationStatus {
     PostcopyActive,
     /// The link was lost after the destination started.
     PostcopyPaused,
-    /// Reconnecting after that.
+    /// About to connect again after that.
+    PostcopyRecoverSetup,
+    /// Connected again after that.
     PostcopyRecover,
     /// Done.
     Completed,
@@ -209,6 +211,7 @@ impl MigrationStatus {
         MigrationStatus::Active,
         MigrationStatus::PostcopyActive,
         MigrationStatus::PostcopyPaused,
+        MigrationStatus::PostcopyRecoverSetup,
         MigrationStatus::PostcopyRecover,
         MigrationStatus::Completed,
         MigrationStatus::Failed,
@@ -225,6 +228,7 @@ impl MigrationStatus {
             MigrationStatus::Active => "active",
             MigrationStatus::PostcopyActive => "postcopy-active",
             MigrationStatus::PostcopyPaused => "postcopy-paused",
+            MigrationStatus::PostcopyRecoverSetup => "postcopy-recover-setup",
             MigrationStatus::PostcopyRecover => "postcopy-recover",
             MigrationStatus::Completed => "completed",
             MigrationStatus::Failed => "failed",

@@ -644,6 +644,17 @@ mod jobs {
     }
 
     #[test]
+    fn postcopy_in_may_lose_its_link_and_keeps_the_guest_when_it_fails() {
+        let saved = saved(&switched_over(Machine::running()));
+        let mut machine = Machine::incoming(true).after(J::IncomingLoaded { saved, postcopy: true });
+        assert_eq!(machine.then(J::LinkLost), "MIGRATION{postcopy-paused} -> running");
+        machine.refuses(M::MigrateStart, "There's a migration process in progress");
+        assert_eq!(machine.then(M::Stop), "STOP -> paused");
+        assert_eq!(machine.then(J::IncomingFailed { exit: true }), "MIGRATION{failed} -> paused");
+        assert_eq!(machine.then(M::Cont), "RESUME -> running");
+    }
+
+    #[test]
     fn what_travels() {
         let value = saved(&switched_over(Machine::asleep().after(G::DebugStop)).after(D::Wake(ALARM)));
         assert_eq!(value.power(), Power::Asleep(SLEEP));

@@ -138,6 +138,19 @@ impl World {
     }
 }
 
+impl World {
+    /// `migrate` with `resume`.
+    pub fn resume(&self, to: &Address) -> Result<(), MigrationError> {
+        let fdsets = FdSets::default();
+        self.migrations.resume(to, &Lent { named: &|_| None, fdsets: &fdsets })
+    }
+
+    pub fn recover(&self, from: &Address) -> Result<(), MigrationError> {
+        let fdsets = FdSets::default();
+        self.migrations.recover(from, &Lent { named: &|_| None, fdsets: &fdsets })
+    }
+}
+
 pub fn unix(folder: &Path) -> Address {
     Address::Unix(folder.join("m"))
 }

@@ -100,15 +100,17 @@ pub(super) static COMMANDS: &[Command] = &[
     ),
     command! {
         /// Pauses a migration in postcopy by cutting its connection.
-        oob "migrate-pause" [] -> () = |_: &Env<'_>, _: &Args| pause()
+        oob "migrate-pause" [] -> () = |env: &Env<'_>, _: &Args| pause(env)
     }
-    .human(Human::new(&["migrate_pause"], "cut the connection of a migration in postcopy", |_, _| Ok(pause()?))),
+    .human(Human::new(&["migrate_pause"], "cut the connection of a migration in postcopy", |screen, _| {
+        Ok(pause(screen.env)?)
+    })),
     command! {
         /// The destination listens anew after the connection was lost in postcopy.
-        oob "migrate-recover" [arg("uri", Type::Str, "Where.")] -> () = |_: &Env<'_>, _: &Args| recover()
+        oob "migrate-recover" [arg("uri", Type::Str, "Where: unix:PATH, tcp:HOST:PORT or fd:NAME.")] -> () = recover
     }
     .human(
-        Human::new(&["migrate_recover"], "listen anew for a migration in postcopy", |_, _| Ok(recover()?))
+        Human::new(&["migrate_recover"], "listen anew for a migration in postcopy", recover_for_people)
             .words("URI", Words::Any(1, 1)),
     ),
     command! {
@@ -143,21 +145,29 @@ fn with_lent<T>(env: &Env<'_>, run: impl FnOnce(&Lent<'_>) -> T) -> T {
 
 fn migrate(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
     let address = place::address(args)?;
-    begin(env, &address, args.opt_bool("resume").unwrap_or(false)).map(drop)
+    if args.opt_bool("resume").unwrap_or(false) {
+        return resume(env, &address);
+    }
+    begin(env, &address).map(drop)
 }
 
-fn begin(env: &Env<'_>, address: &migration::Address, resume: bool) -> Result<engine::Job, QmpError> {
-    if resume {
-        return Err(QmpError::generic("Cannot resume if there is no paused migration"));
-    }
+fn begin(env: &Env<'_>, address: &migration::Address) -> Result<engine::Job, QmpError> {
     with_lent(env, |lent| env.context.migrations.migrate(env.by(), address, lent)).map_err(refused)
+}
+
+/// Hands the migration that waits a place for a new connection; what becomes of it is told by the migration's status.
+fn resume(env: &Env<'_>, address: &migration::Address) -> Result<(), QmpError> {
+    with_lent(env, |lent| env.context.migrations.resume(address, lent)).map_err(refused)
 }
 
 fn migrate_for_people(screen: &mut Screen<'_>, words: &[&str]) -> Result<(), HmpError> {
     let flags = words.iter().take_while(|word| matches!(**word, "-d" | "-r")).count();
     let (flags, uri) = words.split_at_checked(flags).unwrap_or_default();
     let address = place::parse(&uri.join(" "))?;
-    let job = begin(screen.env, &address, flags.contains(&"-r"))?;
+    if flags.contains(&"-r") {
+        return Ok(resume(screen.env, &address)?);
+    }
+    let job = begin(screen.env, &address)?;
     if flags.contains(&"-d") {
         return Ok(());
     }
@@ -203,22 +213,25 @@ fn go_on_from(env: &Env<'_>, state: &str) -> Result<(), QmpError> {
     env.context.migrations.go_on(known).map_err(refused)
 }
 
-fn pause() -> Result<(), QmpError> {
-    let text = "migrate-pause is currently only supported during postcopy-active or postcopy-recover state";
-    Err(QmpError::generic(text))
+fn pause(env: &Env<'_>) -> Result<(), QmpError> {
+    env.context.migrations.pause().map_err(refused)
 }
 
-fn recover() -> Result<(), QmpError> {
-    Err(QmpError::generic("Migrate recover can only be run when postcopy is paused."))
+fn recover(env: &Env<'_>, args: &Args) -> Result<(), QmpError> {
+    recover_from(env, args.str("uri"))
+}
+
+fn recover_for_people(screen: &mut Screen<'_>, words: &[&str]) -> Result<(), HmpError> {
+    Ok(recover_from(screen.env, words.first().copied().unwrap_or_default())?)
+}
+
+fn recover_from(env: &Env<'_>, uri: &str) -> Result<(), QmpError> {
+    let address = place::parse(uri)?;
+    with_lent(env, |lent| env.context.migrations.recover(&address, lent)).map_err(refused)
 }
 
 fn start_postcopy(env: &Env<'_>) -> Result<(), QmpError> {
-    let text = if env.context.migrations.capabilities().has(migration::Capability::PostcopyRam) {
-        "Postcopy must be started after migration has been started"
-    } else {
-        "Enable postcopy with migrate_set_capability before the start of migration"
-    };
-    Err(QmpError::generic(text))
+    env.context.migrations.start_postcopy().map_err(refused)
 }
 
 /// A member of a JSON object that has passed the checks, as a text.

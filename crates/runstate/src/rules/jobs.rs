@@ -188,6 +188,12 @@ impl Step {
             (MigrationRequest::LinkLost, IncomingStage::Postcopy) => {
                 self.emit(Event::Migration { status: MigrationStatus::PostcopyPaused });
             }
+            // The guest stays; whether it can go on without what has not come it finds out itself.
+            (MigrationRequest::IncomingFailed { .. }, IncomingStage::Postcopy) => {
+                self.value.job = None;
+                self.publish();
+                self.emit(Event::Migration { status: MigrationStatus::Failed });
+            }
             _ => return Err(Refusal::UnexpectedStep),
         }
         Ok(())

@@ -148,6 +148,12 @@ fn check_guest(life: &Lifecycle, request: &Request, outcome: &Outcome) {
     }
     if let Request::Migration(J::IncomingFailed { exit: false }) = request
         && !outcome.dropped
+        && life.job() == Some(Job::Incoming { stage: IncomingStage::Postcopy })
+    {
+        // The guest has arrived and stays.
+        assert_eq!((next.job(), next.holds(), resets), (None, life.holds(), false));
+    } else if let Request::Migration(J::IncomingFailed { exit: false }) = request
+        && !outcome.dropped
     {
         assert!(resets && next.power() == Power::Awake && next.holds().has(Owner::Incoming));
         assert_eq!(next.job(), Some(Job::Incoming { stage: IncomingStage::Waiting }));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{GuestClock, TimerQueue};
-use ram::Ram;
+use ram::{Ram, RamError};
 use runstate::{GuestRequest, WakeSource};
 
 use crate::board::BoardInfo;
@@ -127,8 +127,14 @@ impl Vcpu for FakeVcpu {
                 Some(Step::Ecall(request)) => return Exit::Request { request, ecall: true },
                 Some(Step::Store(request)) => return Exit::Request { request, ecall: false },
                 Some(Step::Write(addr, request)) => {
-                    if let Some(ram) = &self.ram {
-                        ram.write(addr, &[0xff]).expect("the script stores to RAM");
+                    match self.ram.as_ref().map(|ram| ram.write(addr, &[0xff])) {
+                        Some(Err(RamError::Delayed { .. })) => {
+                            // It stands before its store, and may be parked.
+                            lock(&self.script).push_front(Step::Write(addr, request));
+                            return Exit::Signal;
+                        }
+                        Some(other) => other.expect("the script stores to RAM"),
+                        None => {}
                     }
                     if let Some(request) = request {
                         return Exit::Request { request, ecall: false };

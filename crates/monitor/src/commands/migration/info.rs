@@ -140,20 +140,27 @@ pub(super) fn now(env: &Env<'_>) -> MigrationInfo {
 fn of(status: Option<MigrationStatus>, report: Option<&Report>) -> MigrationInfo {
     let status = status.zip(report);
     let Some((status, report)) = status else { return MigrationInfo::default() };
-    use MigrationStatus::{Cancelled, Completed, Failed, Setup};
+    use MigrationStatus::{
+        Cancelled, Completed, Failed, PostcopyActive, PostcopyPaused, PostcopyRecover, PostcopyRecoverSetup,
+        Setup,
+    };
     let over = matches!(status, Completed | Failed | Cancelled);
     let outgoing = report.direction == Direction::Outgoing;
     let flows = outgoing && !matches!(status, Setup | Failed | Cancelled);
+    let stood = matches!(
+        status,
+        Completed | PostcopyActive | PostcopyPaused | PostcopyRecover | PostcopyRecoverSetup
+    );
     let ms = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     MigrationInfo {
         status: Some(status),
         ram: flows.then(|| report.ram.into()),
         total_time: flows.then(|| ms(report.total_time)),
-        expected_downtime: (flows && !over).then(|| ms(report.expected_downtime)),
-        downtime: report.downtime.filter(|_| over && outgoing).map(ms),
+        expected_downtime: (flows && !over && !stood).then(|| ms(report.expected_downtime)),
+        downtime: report.downtime.filter(|_| (over || stood) && outgoing).map(ms),
         setup_time: report.setup.filter(|_| flows).map(ms),
         cpu_throttle_percentage: report.throttle.map(i64::from),
-        error_desc: report.error.as_deref().filter(|_| over).map(str::to_owned),
+        error_desc: report.error.as_deref().filter(|_| over || stood).map(str::to_owned),
         socket_address: report.listening.as_ref().map(|listening| vec![listening.into()]),
     }
 }
