@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::host;
 
 /// A program that must be there, and the packages that bring it.
-const NEEDED: [(&str, &[&str]); 7] = [
+const NEEDED: [(&str, &[&str]); 8] = [
     ("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu"]),
     ("dtc", &["device-tree-compiler"]),
     ("cpio", &["cpio"]),
@@ -17,6 +17,8 @@ const NEEDED: [(&str, &[&str]); 7] = [
     ("g++", &["g++"]),
     ("gdb-multiarch", &["gdb-multiarch"]),
     ("mke2fs", &["e2fsprogs"]),
+    // Certificates of the tests of TLS.
+    ("openssl", &["openssl"]),
 ];
 
 /// The static C library that programs for the Debian guest are linked with, and its package.

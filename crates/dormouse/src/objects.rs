@@ -33,6 +33,14 @@ const BLOCK: &[(&str, &str)] = &[
     ("write-cache", "OnOffAuto"),
 ];
 
+/// What `-object tls-creds-x509` takes.
+const CREDENTIALS: &[(&str, &str)] = &[
+    ("endpoint", "QCryptoTLSCredsEndpoint"),
+    ("dir", "string"),
+    ("verify-peer", "bool"),
+    ("sanity-check", "bool"),
+];
+
 /// The types; properties are what `-machine`, `-device` and `-object` take.
 static TYPES: &[ObjectType] = &[
     ObjectType { name: "object", parent: None, is_abstract: true, properties: &[] },
@@ -73,6 +81,10 @@ static TYPES: &[ObjectType] = &[
     object_type("rng-builtin", "rng-backend", &[]),
     object_type("rng-random", "rng-backend", &[("filename", "string")]),
     object_type("secret", "object", &[]),
+    abstract_type("tls-creds", "object"),
+    object_type("tls-creds-x509", "tls-creds", CREDENTIALS),
+    abstract_type("authz", "object"),
+    object_type("authz-simple", "authz", &[("identity", "string")]),
     abstract_type("chardev", "object"),
     object_type("chardev-null", "chardev", &[]),
     object_type("chardev-stdio", "chardev", &[]),
@@ -203,7 +215,10 @@ mod tests {
                 name if derived_from(of, "memory-backend") => {
                     ["-object".to_owned(), format!("{name},id=x,size=1M")]
                 }
-                name if derived_from(of, "rng-backend") => ["-object".to_owned(), format!("{name},id=x")],
+                "authz-simple" => ["-object".to_owned(), "authz-simple,id=x,identity=CN=x".to_owned()],
+                name if derived_from(of, "rng-backend") || derived_from(of, "tls-creds") => {
+                    ["-object".to_owned(), format!("{name},id=x")]
+                }
                 name if derived_from(of, "virtio-device") || derived_from(of, "virtio-serial-port") => {
                     ["-device".to_owned(), name.to_owned()]
                 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::{Builder, By, Engine};
 use migration::jobs::Jobs;
 use migration::snapshot::{LoadOptions, SnapshotError, Snapshots};
-use migration::{Lent, MigrationError};
+use migration::{Lent, MakeError, MigrationError};
 use monitor::{Config, EventLog, Monitors, TestClock};
 use runstate::{ManagementRequest, Power};
 use sys::SignalFd;
@@ -110,6 +110,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         snapshots: snapshots.clone(),
         test_clock,
     });
+    make_objects(options, &monitors)?;
     channels.tell(monitors.announcer());
     stub.connect(monitors.clone());
     let event_log = begin_event_log(options, &engine)?;
@@ -193,6 +194,12 @@ fn build(
 struct IncomingError {
     place: String,
     source: MigrationError,
+}
+
+/// `-object`.
+fn make_objects(options: &Options, monitors: &Monitors) -> Result<(), MakeError> {
+    let migrations = monitors.migrations();
+    options.objects.iter().try_for_each(|(id, options)| migrations.objects().make(id, options.clone()))
 }
 
 /// Begins to take in the machine that `-incoming` names a place for.

@@ -14,7 +14,7 @@ use stream::{Content, Control, Header, Item, MappedFile, Piece, ReadError, Write
 use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter, Reader, Writer};
 use crate::form::{self, Arrived};
-use crate::open::{Opened, Source, reason};
+use crate::open::{OpenError, Opened, Source, reason};
 use crate::postcopy::{self, Assembly, BadSet, Chunks, InRam, Line, LinkIn, Pull, Taking, tell_arrivals};
 use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway};
@@ -31,10 +31,12 @@ pub(crate) fn may_begin(status: &Status) -> Result<(), MigrationError> {
 /// Why a machine did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IncomingError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error("{}", reason(.0))]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -65,6 +67,15 @@ pub(crate) enum IncomingError {
     OtherMigration,
     #[error("the machine has ended")]
     Ended,
+}
+
+impl From<ReadError> for IncomingError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::Io(error),
+            error => Self::Read(error),
+        }
+    }
 }
 
 /// The job. `exit`: if it fails the process is to end.

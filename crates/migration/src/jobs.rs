@@ -258,7 +258,7 @@ fn not_now(entry: &Entry, verb: &'static str) -> JobError {
 }
 
 /// As QEMU wants ids: a letter first; then letters, digits, `-`, `.` and `_`.
-fn is_well_formed(id: &str) -> bool {
+pub(crate) fn is_well_formed(id: &str) -> bool {
     id.len() <= MAX_ID
         && id.starts_with(|first: char| first.is_ascii_alphabetic())
         && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))

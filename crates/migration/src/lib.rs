@@ -17,6 +17,9 @@
 //! ```
 //! What cannot answer (a file, a pipe, a program) gets the same bytes; there the end mark, flushed, is COMMIT.
 //!
+//! What is set to go by TLS (`tls-creds`) is sealed before the first of these words, by the credentials among [`Objects`]; who
+//! cannot show who he is never gets as far as HELLO.
+//!
 //! Machines kept in a directory are in [`snapshot`], and the list of what goes on under a manager's id in [`jobs`].
 //!
 //! Invariants:
@@ -35,6 +38,7 @@ mod channel;
 mod form;
 mod incoming;
 pub mod jobs;
+mod objects;
 mod open;
 mod outgoing;
 mod parameters;
@@ -43,13 +47,16 @@ mod postcopy;
 mod rounds;
 pub mod snapshot;
 mod statistics;
+mod tls;
 
 pub use address::{Address, AddressError};
 pub use capabilities::{Capabilities, Capability, CapabilityError};
 pub use channel::{Channel, Cutter};
+pub use objects::{MOST_OBJECTS, MakeError, Object, ObjectError, ObjectOptions, Objects};
 pub use open::{Lent, Listening, OpenError, Opened};
 pub use parameters::{Change, Compression, Number, ParameterError, Parameters, Text};
 pub use statistics::{Direction, Progress, RamReport, Report};
+pub use tls::{CredentialOptions, Credentials, CredentialsError, Endpoint, Failure as TlsFailure, TlsError};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,9 +99,9 @@ pub enum MigrationError {
     /// `migrate` with `resume` at another time.
     #[error("Cannot resume if there is no paused migration")]
     NothingToResume,
-    /// `tls-creds` are set, and what would go over the network in the clear does not go.
-    #[error("TLS is not available in this program, unset 'tls-creds' to migrate without it")]
-    NoTls,
+    /// It is to go by TLS, and cannot.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The host has no descriptor for it.
     #[error("the host refuses a descriptor")]
     NoDescriptor,
@@ -120,6 +127,7 @@ impl fmt::Debug for Migrations {
 
 struct Shared {
     engine: Engine,
+    objects: Objects,
     settings: Mutex<Settings>,
     /// The last one that began.
     last: Mutex<Option<Underway>>,
@@ -154,7 +162,15 @@ impl Shared {
 impl Migrations {
     /// The migrations of the machine that `engine` runs: none yet.
     pub fn new(engine: Engine) -> Self {
-        Self { shared: Arc::new(Shared { engine, settings: Mutex::default(), last: Mutex::default() }) }
+        let objects = Objects::default();
+        Self {
+            shared: Arc::new(Shared { engine, objects, settings: Mutex::default(), last: Mutex::default() }),
+        }
+    }
+
+    /// The objects that parameters name.
+    pub fn objects(&self) -> &Objects {
+        &self.shared.objects
     }
 
     /// What is on.
@@ -199,9 +215,9 @@ impl Migrations {
     /// Begins to send the machine to `address`. A connection that fails is told by the migration's status.
     pub fn migrate(&self, by: By, address: &Address, lent: &Lent<'_>) -> Result<Job, MigrationError> {
         outgoing::may_begin(&self.shared.engine.status())?;
-        self.may_use(address)?;
+        let tls = tls::Client::of(&self.shared.settings(), &self.shared.objects, address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
-        let target = open::Target::prepare(address, lent, &cutter)?;
+        let target = open::Target::prepare(address, lent, &cutter)?.sealed(tls);
         let progress = Arc::new(Progress::new(Direction::Outgoing, None, Instant::now()));
         let underway = Underway { progress, cutter, gate: Arc::default(), line: Arc::default() };
         let engine = &self.shared.engine;
@@ -220,9 +236,9 @@ impl Migrations {
         exit: bool,
     ) -> Result<Job, MigrationError> {
         incoming::may_begin(&self.shared.engine.status())?;
-        self.may_use(address)?;
+        let tls = tls::Server::of(&self.shared.settings(), &self.shared.objects, address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
-        let source = open::Source::prepare(address, lent, &cutter)?;
+        let source = open::Source::prepare(address, lent, &cutter)?.sealed(tls);
         let progress = Progress::new(Direction::Incoming, source.address().cloned(), Instant::now());
         let progress = Arc::new(progress);
         let underway = Underway { progress, cutter, gate: Arc::default(), line: Arc::default() };
@@ -231,12 +247,6 @@ impl Migrations {
             let work = incoming::work(this, underway, source, exit);
             engine.begin(by, ManagementRequest::MigrateIncoming, work)
         })
-    }
-
-    fn may_use(&self, address: &Address) -> Result<(), MigrationError> {
-        let wants_tls = !self.shared.settings().parameters.text(Text::TlsCreds).is_empty();
-        let is_open = matches!(address, Address::Tcp { .. });
-        if wants_tls && is_open { Err(MigrationError::NoTls) } else { Ok(()) }
     }
 
     /// Begins a job. It is what [`Self::report`] tells of from its first event on; refused, what was told before stays.
@@ -307,9 +317,9 @@ impl Migrations {
     /// `migrate` with `resume`: a postcopy whose connection was lost goes on by way of `address`.
     pub fn resume(&self, address: &Address, lent: &Lent<'_>) -> Result<(), MigrationError> {
         let line = self.paused(Direction::Outgoing).ok_or(MigrationError::NothingToResume)?;
-        self.may_use(address)?;
+        let tls = tls::Client::of(&self.shared.settings(), &self.shared.objects, address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
-        let target = open::Target::prepare(address, lent, &cutter)?;
+        let target = open::Target::prepare(address, lent, &cutter)?.sealed(tls);
         line.offer(Offer { place: Place::To(target), cutter });
         Ok(())
     }
@@ -317,11 +327,11 @@ impl Migrations {
     /// `migrate-recover`: the destination of a postcopy whose connection was lost waits for a new one at `address`.
     pub fn recover(&self, address: &Address, lent: &Lent<'_>) -> Result<(), MigrationError> {
         let line = self.paused(Direction::Incoming).ok_or(MigrationError::NothingToRecover)?;
-        self.may_use(address)?;
+        let tls = tls::Server::of(&self.shared.settings(), &self.shared.objects, address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         // It may be the same place as before.
         line.withdraw();
-        let source = open::Source::prepare(address, lent, &cutter)?;
+        let source = open::Source::prepare(address, lent, &cutter)?.sealed(tls);
         line.offer(Offer { place: Place::From(source), cutter });
         Ok(())
     }

@@ -87,10 +87,12 @@ pub(crate) enum OutgoingError {
     Open(#[from] OpenError),
     #[error("{}", reason(.0))]
     Io(#[from] io::Error),
+    #[error("cannot write the machine's state: {}", reason(.0))]
+    Send(#[source] io::Error),
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(WriteError),
     #[error("the destination's answer: {0}")]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// In the destination's words.
     #[error("{0}")]
     Refused(String),
@@ -126,6 +128,24 @@ pub(crate) enum OutgoingError {
     OtherMachine,
     #[error("the migration was cancelled")]
     Cancelled,
+}
+
+impl From<WriteError> for OutgoingError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Io(error) => Self::Send(error),
+            error => Self::Write(error),
+        }
+    }
+}
+
+impl From<ReadError> for OutgoingError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::Io(error),
+            error => Self::Read(error),
+        }
+    }
 }
 
 /// The job.
@@ -224,10 +244,10 @@ impl Outgoing<'_> {
         let mut rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress))?;
         let mut peer = reader.map(Peer::new);
         let sent = self.send(ram, &mut rounds, peer.as_mut());
-        if let (Err(OutgoingError::Write(WriteError::Io(_))), Some(peer)) = (&sent, &mut peer) {
+        if let (Err(OutgoingError::Send(_)), Some(peer)) = (&sent, &mut peer) {
             // It has hung up: perhaps it has said why.
-            if let Some(text) = peer.reason() {
-                return Err(OutgoingError::Refused(text));
+            if let Some(why) = peer.reason() {
+                return Err(why);
             }
         }
         match (sent?, peer) {

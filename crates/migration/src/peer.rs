@@ -8,6 +8,7 @@ use stream::{Control, FileId, Item};
 use crate::channel::{Patience, Reader};
 use crate::form;
 use crate::outgoing::OutgoingError;
+use crate::tls::is_tls;
 
 /// How long its reason is waited for when it does not take what is sent.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);
@@ -67,10 +68,12 @@ impl Peer {
     }
 
     /// Why it has hung up, if it says so.
-    pub(crate) fn reason(&mut self) -> Option<String> {
+    pub(crate) fn reason(&mut self) -> Option<OutgoingError> {
         self.patience.set(Some(Instant::now() + REASON_PATIENCE));
         match self.word() {
-            Ok(Control::Refused { text }) => Some(text),
+            Ok(Control::Refused { text }) => Some(OutgoingError::Refused(text)),
+            // TLS has words of its own.
+            Err(OutgoingError::Io(error)) if is_tls(&error) => Some(OutgoingError::Io(error)),
             _ => None,
         }
     }

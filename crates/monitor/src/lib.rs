@@ -45,7 +45,7 @@ mod reference;
 pub use access::{AllowError, AllowList, MonitorOptions};
 pub use commands::{
     ChardevInfo, CommandLineOptionInfo, CommandLineParameterInfo, CommandLineParameterType, CpuModel,
-    MachineInfo, Object, ObjectType, Objects, uuid_text,
+    MachineInfo, Object, ObjectType, Objects, object_options, uuid_text,
 };
 pub use context::{Config, GdbServer, TestClock};
 pub use event_log::EventLog;

@@ -55,7 +55,13 @@ fn the_tree_of_objects() {
     };
     let list =
         |members: &str| format!("{{\"return\": [{{\"name\": \"type\", \"type\": \"string\"}}{members}]}}");
-    asks("qom-list", r#"{"path": "/"}"#, &list(r#", {"name": "machine", "type": "child<virt-machine>"}"#));
+    asks(
+        "qom-list",
+        r#"{"path": "/"}"#,
+        &list(
+            r#", {"name": "objects", "type": "child<container>"}, {"name": "machine", "type": "child<virt-machine>"}"#,
+        ),
+    );
     let rng = list(r#", {"name": "rng0", "type": "child<virtio-rng-device>"}"#);
     asks("qom-list", r#"{"path": "/machine/peripheral"}"#, &rng);
     asks("qom-list", r#"{"path": "/machine/peripheral/"}"#, &rng);

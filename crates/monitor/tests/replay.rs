@@ -68,6 +68,9 @@ fn configuration(scene: &str) -> Config {
 
 /// Brings a new machine into the state that a probe was recorded in.
 fn set_scene(world: &World, scene: &str) {
+    // The recorded machine had a source of entropy that had been made while it ran.
+    let object = migration::Object::Identity("CN=anybody".into());
+    world.monitors.migrations().objects().add("r", object).unwrap();
     let mut watcher = world.client("watcher");
     let run = |requests: &[Ask]| requests.iter().for_each(|request| world.ask(*request));
     match scene {

@@ -72,6 +72,11 @@ pub(super) fn object(builder: &mut Builder, value: &str) -> Result<(), ValueErro
     let mut list = list(value, "qom-type")?;
     let kind = list.require("qom-type")?;
     let id = list.require("id")?;
+    if let Some(options) = monitor::object_options(&kind, &mut list) {
+        let options = options?;
+        list.finish()?;
+        return insert(builder, id, Object::Made(options));
+    }
     let object = match kind.as_str() {
         "memory-backend-ram" => {
             let size = list.take_size("size", 1)?.ok_or(KeyValError::Missing("size"))?;
@@ -97,10 +102,13 @@ pub(super) fn object(builder: &mut Builder, value: &str) -> Result<(), ValueErro
         | "iothread"
         | "throttle-group"
         | "rng-egd"
-        | "tls-creds-x509"
         | "filter-dump" => return Err(ValueError::UnsupportedValue(kind)),
         _ => return Err(KeyValError::BadValue { key: "qom-type".into(), value: kind }.into()),
     };
+    insert(builder, id, object)
+}
+
+fn insert(builder: &mut Builder, id: String, object: Object) -> Result<(), ValueError> {
     match builder.objects.insert(id.clone(), object) {
         Some(_) => Err(ValueError::DuplicateId { id, kind: "object" }),
         None => Ok(()),

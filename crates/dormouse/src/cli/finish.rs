@@ -64,6 +64,7 @@ pub(super) fn finish(mut builder: Builder) -> Result<Options, SetupError> {
         gdb: builder.gdb,
         chardevs: builder.chardevs,
         inherited: builder.inherited,
+        objects: builder.objects.into_iter().map(|(id, object)| (id, object.options())).collect(),
         rtc: builder.rtc,
         icount: builder.icount,
         nodes: builder.disks.into_nodes(),

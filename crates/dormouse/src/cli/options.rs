@@ -5,7 +5,7 @@ use super::error::ValueError;
 use backends::CharSpec;
 use block::{FileOptions, NodeOptions, Policy};
 use clock::{IcountShift, RtcOptions};
-use migration::Address;
+use migration::{Address, ObjectOptions};
 use monitor::AllowList;
 use runstate::{ActionChange, Actions, WakePolicy};
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ pub struct Options {
     pub chardevs: Vec<(String, CharSpec)>,
     /// Descriptors to put into sets.
     pub inherited: Vec<InheritedFd>,
+    /// The objects by id (`-object`).
+    pub objects: Vec<(String, ObjectOptions)>,
     /// The real-time clock.
     pub rtc: RtcOptions,
     /// Counted time instead of the host's.
@@ -476,6 +478,21 @@ pub(super) enum Object {
     Rng(RngSource),
     /// Accepted for managers that always give one; nothing uses it.
     Ignored,
+    /// What users may also make later.
+    Made(ObjectOptions),
+}
+
+impl Object {
+    /// As it is listed among those that users make.
+    pub(super) fn options(self) -> ObjectOptions {
+        match self {
+            Self::Memory(_) => ObjectOptions::Fixed("memory-backend-ram"),
+            Self::Rng(RngSource::File(_)) => ObjectOptions::Fixed("rng-random"),
+            Self::Rng(RngSource::Builtin) => ObjectOptions::Fixed("rng-builtin"),
+            Self::Ignored => ObjectOptions::Fixed("secret"),
+            Self::Made(options) => options,
+        }
+    }
 }
 
 /// What an option does with its value.

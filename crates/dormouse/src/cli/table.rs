@@ -63,7 +63,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-blk-device, virtio-rng-device, virtio-serial-device, virtserialport, virtconsole", devices::device),
     value("drive", "file=FILE[,format=raw][,if=virtio|none][,id=ID][,...]", "a disk", disks::drive),
     value("blockdev", "[driver=]file|raw,node-name=NAME[,...]", "a block node", disks::blockdev),
-    value("object", "TYPE,id=ID[,PROP=VALUE...]", "add an object: memory-backend-ram, rng-random, rng-builtin", devices::object),
+    value("object", "TYPE,id=ID[,PROP=VALUE...]", "add an object: memory-backend-ram, rng-random, rng-builtin, tls-creds-x509, authz-simple", devices::object),
     value("rtc", "[base=utc|localtime|DATE][,clock=host|vm]", "where the real-time clock starts and what drives it", machine::rtc),
     value("icount", "[shift=]N", "guest time counts instructions, of 2^N ns each", machine::icount),
     value("uuid", "UUID", "the machine's UUID", session::uuid),

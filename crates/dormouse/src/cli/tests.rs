@@ -1,6 +1,7 @@
 use super::options::*;
 use super::*;
 use backends::{CharKind, CharSpec, SocketAddress, SocketSpec};
+use migration::{CredentialOptions, Endpoint, ObjectOptions};
 use proptest::prelude::*;
 use runstate::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 
@@ -273,6 +274,28 @@ fn devices_and_objects() {
     assert!(error("-device virtio-rng-device,rng=x").ends_with("object 'x' not found"));
     assert!(error("-object foo,id=a").ends_with("Parameter 'qom-type' does not accept value 'foo'"));
     assert!(error("-object {\"qom-type\":").contains("JSON parse error"));
+    let creds = r#"-object {"qom-type":"tls-creds-x509","id":"t","dir":"/d","endpoint":"server","verify-peer":false}"#;
+    let options = |verify_peer, endpoint| {
+        let dir = "/d".into();
+        ObjectOptions::Credentials(CredentialOptions { dir, endpoint, verify_peer, sanity_check: true })
+    };
+    let made = |line: &str| run(line).objects;
+    assert_eq!(made(creds), [("t".to_owned(), options(false, Endpoint::Server))]);
+    let client = options(true, Endpoint::Client);
+    assert_eq!(made("-object tls-creds-x509,id=t,dir=/d"), [("t".to_owned(), client)]);
+    let who = ("w".to_owned(), ObjectOptions::Identity("O=a,CN=b".to_owned()));
+    assert_eq!(made("-object authz-simple,id=w,identity=O=a,,CN=b"), [who]);
+    assert_eq!(made("-object rng-builtin,id=r"), [("r".to_owned(), ObjectOptions::Fixed("rng-builtin"))]);
+    for (line, expected) in [
+        ("-object tls-creds-x509,dir=/d", "Parameter 'id' is missing"),
+        ("-object tls-creds-x509,id=t,dir=/d,endpoint=x", "Parameter 'endpoint' does not accept value 'x'"),
+        ("-object tls-creds-x509,id=t,verify-peer=maybe", "Parameter 'verify-peer' expects 'on' or 'off'"),
+        ("-object tls-creds-x509,id=t,foo=on", "Invalid parameter 'foo'"),
+        ("-object authz-simple,id=w", "Parameter 'identity' is missing"),
+        ("-object rng-builtin,id=t -object tls-creds-x509,id=t", "Duplicate ID 't' for object"),
+    ] {
+        assert!(error(line).ends_with(expected), "{line}: {}", error(line));
+    }
     assert!(error("-object {\"qom-type\":[]}").contains("JSON object with plain members expected"));
 }
 

@@ -1,6 +1,7 @@
 //! What ends every wait on a channel.
 
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +21,24 @@ struct Cut {
     done: AtomicBool,
     /// Readable from the cut on.
     event: OwnedFd,
+    /// What cuts this as well.
+    above: Option<Cutter>,
 }
 
 impl Cutter {
     /// Nothing is cut yet.
     pub fn new() -> io::Result<Self> {
+        Self::under(None)
+    }
+
+    /// One that ends a part of what this one ends.
+    pub(crate) fn part(&self) -> io::Result<Self> {
+        Self::under(Some(self.clone()))
+    }
+
+    fn under(above: Option<Self>) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { shared: Arc::new(Cut { done: AtomicBool::new(false), event }) })
+        Ok(Self { shared: Arc::new(Cut { done: AtomicBool::new(false), event, above }) })
     }
 
     /// Ends all waits. Never blocks.
@@ -38,7 +50,11 @@ impl Cutter {
 
     /// Whether it was cut.
     pub fn is_cut(&self) -> bool {
-        self.shared.done.load(Ordering::SeqCst)
+        self.all().any(|cut| cut.done.load(Ordering::SeqCst))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Cut> {
+        iter::successors(Some(&*self.shared), |cut| Some(&*cut.above.as_ref()?.shared))
     }
 
     /// Waits until `fd` is ready for `wanted`, or has failed.
@@ -53,15 +69,24 @@ impl Cutter {
         wanted: PollFlags,
         deadline: Option<Instant>,
     ) -> io::Result<bool> {
+        self.wait_any(&[fd], wanted, deadline)
+    }
+
+    /// The same for any of several.
+    pub(crate) fn wait_any(
+        &self,
+        any: &[BorrowedFd<'_>],
+        wanted: PollFlags,
+        deadline: Option<Instant>,
+    ) -> io::Result<bool> {
+        let wanted = any.iter().map(|fd| PollFd::from_borrowed_fd(*fd, wanted));
+        let cuts = self.all().map(|cut| PollFd::from_borrowed_fd(cut.event.as_fd(), PollFlags::IN));
+        let mut fds: Vec<_> = wanted.chain(cuts).collect();
         loop {
             if self.is_cut() {
                 return Err(cut());
             }
             let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
-            let mut fds = [
-                PollFd::from_borrowed_fd(fd, wanted),
-                PollFd::from_borrowed_fd(self.shared.event.as_fd(), PollFlags::IN),
-            ];
             match poll(&mut fds, left.as_ref()) {
                 Ok(0) => return Ok(false),
                 Ok(_) if self.is_cut() => {}
@@ -75,20 +100,8 @@ impl Cutter {
     /// Sleeps, or until the cut: for pacing.
     pub fn sleep(&self, time: Duration) -> io::Result<()> {
         let deadline = Instant::now() + time;
-        loop {
-            if self.is_cut() {
-                return Err(cut());
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            let mut fds = [PollFd::from_borrowed_fd(self.shared.event.as_fd(), PollFlags::IN)];
-            match poll(&mut fds, Some(&timespec(left))) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        while self.wait_any(&[], PollFlags::IN, Some(deadline))? {}
+        Ok(())
     }
 }
 

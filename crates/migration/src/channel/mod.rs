@@ -8,10 +8,12 @@
 //! * nothing waits but in `poll`, together with the cut: whoever cuts ends every wait at once, also one that begins later;
 //! * when a channel goes, its other end learns it: sockets are shut down, also where another process holds a copy, and a
 //!   program that is still there is killed;
+//! * what is sealed (TLS) stays sealed: there is no way back, and nothing goes beside it;
 //! * a descriptor's mode is not changed: whoever passed it may still use it.
 
 mod cutter;
 mod program;
+mod session;
 mod wire;
 
 use std::fs::File;
@@ -22,15 +24,21 @@ use std::time::Instant;
 
 use rustix::fs::{OFlags, fcntl_getfl};
 
+use rustls::Connection;
+
 pub use cutter::Cutter;
 pub(crate) use program::Program;
 use wire::{Kind, Wire};
+
+use crate::tls::{Failure, looks_sealed};
 
 /// Where a channel's bytes are read.
 #[derive(Debug)]
 pub struct Reader {
     wire: Arc<Wire>,
     patience: Patience,
+    /// Nothing has come yet.
+    fresh: bool,
 }
 
 /// Until when a reader waits. Clones are of the same reader.
@@ -57,7 +65,14 @@ impl Reader {
 
 impl Read for Reader {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.wire.read(bytes, self.patience.get())
+        let count = self.wire.read(bytes, self.patience.get())?;
+        if std::mem::take(&mut self.fresh)
+            && let Some(bytes) = bytes.get(..count)
+            && looks_sealed(bytes)
+        {
+            return Err(io::Error::other(Failure::Sealed));
+        }
+        Ok(count)
     }
 }
 
@@ -93,12 +108,19 @@ impl Channel {
     /// A channel over a descriptor: both ways if it is a socket, else the one for which it is open.
     pub fn new(fd: OwnedFd, cutter: &Cutter) -> io::Result<Self> {
         let mode = fcntl_getfl(&fd)? & OFlags::RWMODE;
-        let wire = Arc::new(Wire::new(fd, cutter)?);
+        Ok(Self::over(Wire::new(fd, cutter)?, mode, cutter))
+    }
+
+    fn over(wire: Wire, mode: OFlags, cutter: &Cutter) -> Self {
+        let wire = Arc::new(wire);
         let two_way = wire.kind == Kind::Socket;
-        let reader = (mode != OFlags::WRONLY)
-            .then(|| Reader { wire: Arc::clone(&wire), patience: Patience::default() });
+        let reader = (mode != OFlags::WRONLY).then(|| Reader {
+            wire: Arc::clone(&wire),
+            patience: Patience::default(),
+            fresh: true,
+        });
         let writer = (mode != OFlags::RDONLY).then(|| Writer(wire));
-        Ok(Self { reader, writer, program: None, two_way, cutter: cutter.clone() })
+        Self { reader, writer, program: None, two_way, cutter: cutter.clone() }
     }
 
     /// A stream into `file`, in which what is before `offset` stays and what is behind it goes.
@@ -116,6 +138,26 @@ impl Channel {
     /// The same with the program whose pipe it is.
     pub(crate) fn with_program(self, program: Program) -> Self {
         Self { program: Some(program), ..self }
+    }
+
+    /// The same, sealed, once each side has seen who the other is. `words` says what an error means.
+    pub(crate) fn seal(
+        self,
+        connection: Connection,
+        deadline: Option<Instant>,
+        words: impl Fn(rustls::Error) -> Failure,
+    ) -> Result<Self, Failure> {
+        let Self { reader, writer, program, two_way, cutter } = self;
+        drop(writer);
+        let wire = reader.and_then(|reader| Arc::into_inner(reader.wire)).filter(|_| two_way);
+        let mut wire = wire.ok_or(Failure::OneWay)?;
+        wire.seal(connection, deadline, words)?;
+        Ok(Self { program, ..Self::over(wire, OFlags::RDWR, &cutter) })
+    }
+
+    /// The name in the certificate that the other side has shown, if it has.
+    pub(crate) fn peer_name(&self) -> Option<String> {
+        self.reader.as_ref()?.wire.peer_name()
     }
 
     /// Whether what is sent can be answered.

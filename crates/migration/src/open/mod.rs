@@ -1,6 +1,7 @@
 //! Addresses, opened. What can be refused at once is opened before the job begins; connecting and waiting for the other side
 //! is the job's.
 
+mod reception;
 mod source;
 mod target;
 
@@ -17,6 +18,7 @@ use backends::{FdSetError, FdSets};
 use rustix::process::Pid;
 
 use crate::channel::{Channel, Cutter, Program};
+use crate::tls::Failure;
 pub use source::{Listening, Source};
 pub use target::Target;
 
@@ -77,6 +79,9 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The other side is not who it should be, or does not take us for who we are.
+    #[error(transparent)]
+    Tls(#[from] Failure),
     /// What was passed cannot be used.
     #[error("the channel cannot be used: {}", reason(.0))]
     Channel(#[from] io::Error),
@@ -330,7 +335,8 @@ mod tests {
         let world = World::new();
         let mut source = world.source(&world.uri("unix", "s")).unwrap();
         world.cutter.cut();
-        assert_eq!(source.open(&world.cutter).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        let OpenError::Channel(error) = source.open(&world.cutter).unwrap_err() else { panic!("not cut") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[test]

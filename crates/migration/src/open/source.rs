@@ -4,15 +4,22 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use backends::{BindError, SocketFile, listen_tcp, listen_unix};
 use rustix::event::PollFlags;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
+use super::reception::Reception;
 use super::{Lent, OpenError, Opened, opened, passed, reason, run};
 use crate::address::Address;
 use crate::channel::{Channel, Cutter};
+use crate::tls::{Failure, Server};
+
+/// How long who connects may take to show who he is.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where an incoming migration comes from, bound or open.
 #[derive(Debug)]
@@ -20,6 +27,7 @@ pub struct Source {
     listener: Option<Listener>,
     opened: Option<Opened>,
     address: Option<Listening>,
+    tls: Option<Server>,
 }
 
 /// Where an incoming migration is listened for.
@@ -41,7 +49,7 @@ struct Listener {
 impl Source {
     /// Binds a socket, starts the program or opens the file.
     pub fn prepare(address: &Address, lent: &Lent<'_>, cutter: &Cutter) -> Result<Self, OpenError> {
-        let open = |opened| Self { listener: None, opened: Some(opened), address: None };
+        let open = |opened| Self { listener: None, opened: Some(opened), address: None, tls: None };
         Ok(match address {
             Address::Unix(path) => {
                 let (fd, file) = listen_unix(path).map_err(bind_error)?;
@@ -64,7 +72,13 @@ impl Source {
     fn listening(fd: OwnedFd, file: Option<SocketFile>, address: Listening) -> io::Result<Self> {
         // Who was about to connect may be gone when we look.
         ioctl_fionbio(&fd, true)?;
-        Ok(Self { listener: Some(Listener { fd, _file: file }), opened: None, address: Some(address) })
+        let listener = Some(Listener { fd, _file: file });
+        Ok(Self { listener, opened: None, address: Some(address), tls: None })
+    }
+
+    /// The same, which is to be sealed.
+    pub(crate) fn sealed(self, tls: Option<Server>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Where it is listened, if it is.
@@ -72,23 +86,41 @@ impl Source {
         self.address.as_ref()
     }
 
-    /// Waits for the other side.
-    pub fn open(&mut self, cutter: &Cutter) -> io::Result<Opened> {
-        if let Some(opened) = self.opened.take() {
-            return Ok(opened);
-        }
-        let Some(listener) = &self.listener else { return Err(io::Error::other("there is nothing to open")) };
-        loop {
-            cutter.wait(listener.fd.as_fd(), PollFlags::IN)?;
-            match accept_with(&listener.fd, SocketFlags::CLOEXEC) {
-                Ok(fd) => {
-                    // A Unix socket has no such option and needs none.
-                    let _ = sockopt::set_tcp_nodelay(&fd, true);
-                    return Ok(Opened::Channel(Channel::new(fd, cutter)?));
-                }
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error) => return Err(error.into()),
+    /// Waits for the other side. Who connects and cannot show who he is costs nothing: the next one may.
+    pub fn open(&mut self, cutter: &Cutter) -> Result<Opened, OpenError> {
+        match (self.opened.take(), &self.tls) {
+            (Some(opened), None) => return Ok(opened),
+            (Some(Opened::Channel(channel)), Some(tls)) => {
+                return Ok(Opened::Channel(tls.seal(channel, None)?));
             }
+            (Some(Opened::File { .. }), Some(_)) => return Err(Failure::OneWay.into()),
+            (None, _) => {}
+        }
+        let nothing = || io::Error::other("there is nothing to open");
+        let listener = self.listener.as_ref().ok_or_else(nothing)?;
+        let Some(tls) = self.tls.clone() else {
+            return Ok(Opened::Channel(Channel::new(accept(listener, cutter)?, cutter)?));
+        };
+        let hear =
+            move |channel| tls.seal(channel, Some(Instant::now() + PATIENCE)).map_err(io::Error::other);
+        let mut reception = Reception::new(listener.fd.as_fd(), cutter, Arc::new(hear))?;
+        let welcome = reception.next(None)?;
+        Ok(Opened::Channel(welcome.ok_or_else(nothing)?))
+    }
+}
+
+/// The first one that connects.
+fn accept(listener: &Listener, cutter: &Cutter) -> io::Result<OwnedFd> {
+    loop {
+        cutter.wait(listener.fd.as_fd(), PollFlags::IN)?;
+        match accept_with(&listener.fd, SocketFlags::CLOEXEC) {
+            Ok(fd) => {
+                // A Unix socket has no such option and needs none.
+                let _ = sockopt::set_tcp_nodelay(&fd, true);
+                return Ok(fd);
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

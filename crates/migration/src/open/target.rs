@@ -15,13 +15,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use super::{Lent, OpenError, Opened, opened, passed, run};
 use crate::address::Address;
 use crate::channel::{Channel, Cutter};
+use crate::tls::{Client, Failure};
 
 /// How often a connection is tried again to a server whose queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(10);
 
 /// The other end of an outgoing migration, as far as it can be opened without waiting for anybody.
 #[derive(Debug)]
-pub struct Target(Place);
+pub struct Target {
+    place: Place,
+    tls: Option<Client>,
+}
 
 #[derive(Debug)]
 enum Place {
@@ -33,7 +37,7 @@ enum Place {
 impl Target {
     /// Opens what can be opened at once. Nothing in a file is changed yet.
     pub fn prepare(address: &Address, lent: &Lent<'_>, cutter: &Cutter) -> Result<Self, OpenError> {
-        Ok(Self(match address {
+        let place = match address {
             Address::Unix(path) => Place::Unix(path.clone()),
             Address::Tcp { host, port } => Place::Tcp { host: host.clone(), port: *port },
             Address::Fd(name) => Place::Open(passed(lent.take(name)?, cutter)?),
@@ -41,23 +45,38 @@ impl Target {
             Address::File { path, offset } => {
                 Place::Open(opened(lent.open(path, true)?.into(), *offset, cutter)?)
             }
-        }))
+        };
+        Ok(Self { place, tls: None })
+    }
+
+    /// The same, which is to be sealed.
+    pub(crate) fn sealed(self, tls: Option<Client>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Whether memory is packed on the way unless the user says otherwise: where the wire or the disk is slower than that.
     pub(crate) fn compresses(&self) -> bool {
-        matches!(self.0, Place::Tcp { .. } | Place::Open(Opened::File { .. }))
+        matches!(self.place, Place::Tcp { .. } | Place::Open(Opened::File { .. }))
     }
 
     /// Connects.
     pub fn open(self, cutter: &Cutter) -> Result<Opened, OpenError> {
-        match self.0 {
-            Place::Unix(path) => connect_unix(&path, cutter)
-                .map_err(|source| OpenError::Connect { address: path.display().to_string(), source }),
-            Place::Tcp { host, port } => connect_tcp(&host, port, cutter),
-            Place::Open(opened) => return Ok(opened),
+        let opened = match self.place {
+            Place::Unix(path) => {
+                let fd = connect_unix(&path, cutter);
+                let failed = |source| OpenError::Connect { address: path.display().to_string(), source };
+                Opened::Channel(Channel::new(fd.map_err(failed)?, cutter)?)
+            }
+            Place::Tcp { host, port } => {
+                Opened::Channel(Channel::new(connect_tcp(&host, port, cutter)?, cutter)?)
+            }
+            Place::Open(opened) => opened,
+        };
+        match (self.tls, opened) {
+            (None, opened) => Ok(opened),
+            (Some(tls), Opened::Channel(channel)) => Ok(Opened::Channel(tls.seal(channel)?)),
+            (Some(_), Opened::File { .. }) => Err(Failure::OneWay.into()),
         }
-        .and_then(|fd| Ok(Opened::Channel(Channel::new(fd, cutter)?)))
     }
 }
 

@@ -1,15 +1,20 @@
 //! A machine without a board and its migrations, and what was told of its life.
 
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use backends::FdSets;
 use clock::{GuestClock, TestClock, TimerQueue};
 use engine::{Builder, By, Engine, EngineConfig, Job, Port, Record, Status, Subscriber};
-use migration::{Address, Lent, MigrationError, Migrations};
+use migration::{Address, Change, Lent, MigrationError, Migrations, Text};
 use ram::Ram;
-use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, RunState, Sleep};
+use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, RunState, ShutdownCause, Sleep};
 use vmcore::testing::{FakeMachine, Script, Step};
 
 /// Long enough for any host: a test that runs into it has found a hang.
@@ -127,15 +132,41 @@ impl World {
         self.until("SUSPEND");
     }
 
+    /// Ends an incoming migration that may still wait for somebody.
+    pub fn give_up(&self, arriving: Job) {
+        self.ask(ManagementRequest::Quit { cause: ShutdownCause::HostQmpQuit });
+        arriving.wait();
+    }
+
+    pub fn set(&self, text: Text, value: &str) {
+        let change = Change { texts: vec![(text, value.to_owned())], ..Change::default() };
+        self.migrations.set_parameters(&change).unwrap();
+    }
+
     pub fn migrate(&self, to: &Address) -> Result<Job, MigrationError> {
-        let fdsets = FdSets::default();
-        self.migrations.migrate(By::Unnamed, to, &Lent { named: &|_| None, fdsets: &fdsets })
+        lending(None, |lent| self.migrations.migrate(By::Unnamed, to, lent))
     }
 
     pub fn take_in(&self, from: &Address) -> Result<Job, MigrationError> {
-        let fdsets = FdSets::default();
-        self.migrations.take_in(By::Unnamed, from, &Lent { named: &|_| None, fdsets: &fdsets }, false)
+        lending(None, |lent| self.migrations.take_in(By::Unnamed, from, lent, false))
     }
+
+    /// Through a descriptor that was passed.
+    pub fn migrate_through(&self, fd: OwnedFd) -> Result<Job, MigrationError> {
+        let to = Address::Fd("passed".to_owned());
+        lending(Some(fd), |lent| self.migrations.migrate(By::Unnamed, &to, lent))
+    }
+
+    /// The same, the other way.
+    pub fn take_in_through(&self, fd: OwnedFd) -> Result<Job, MigrationError> {
+        let from = Address::Fd("passed".to_owned());
+        lending(Some(fd), |lent| self.migrations.take_in(By::Unnamed, &from, lent, false))
+    }
+}
+
+fn lending<T>(fd: Option<OwnedFd>, run: impl FnOnce(&Lent<'_>) -> T) -> T {
+    let (fd, fdsets) = (Mutex::new(fd), FdSets::default());
+    run(&Lent { named: &|_| fd.lock().unwrap().take(), fdsets: &fdsets })
 }
 
 impl World {
@@ -153,4 +184,39 @@ impl World {
 
 pub fn unix(folder: &Path) -> Address {
     Address::Unix(folder.join("m"))
+}
+
+/// The link of a move through a proxy is cut after `from_source` bytes one way or `from_target` the other. Gives how many went
+/// each way.
+pub fn cut_link(
+    there: &Path,
+    listener: UnixListener,
+    from_source: usize,
+    from_target: usize,
+) -> JoinHandle<[usize; 2]> {
+    let target = there.to_owned();
+    thread::spawn(move || {
+        let (source, _) = listener.accept().unwrap();
+        let target = UnixStream::connect(target).unwrap();
+        let pump = |mut from: UnixStream, mut to: UnixStream, limit: usize| {
+            thread::spawn(move || {
+                let mut left = limit;
+                let mut buffer = [0; 4096];
+                while left > 0 {
+                    let want = left.min(buffer.len());
+                    match from.read(&mut buffer[..want]) {
+                        Ok(0) | Err(_) => break,
+                        Ok(count) if to.write_all(&buffer[..count]).is_err() => break,
+                        Ok(count) => left -= count,
+                    }
+                }
+                let _ = from.shutdown(Shutdown::Both);
+                let _ = to.shutdown(Shutdown::Both);
+                limit - left
+            })
+        };
+        let out = pump(source.try_clone().unwrap(), target.try_clone().unwrap(), from_source);
+        let back = pump(target, source, from_target);
+        [out.join().unwrap(), back.join().unwrap()]
+    })
 }

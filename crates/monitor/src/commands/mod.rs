@@ -36,6 +36,7 @@ mod migration;
 mod objects;
 mod snapshots;
 mod test_clock;
+mod user_objects;
 mod wakes;
 mod yank;
 
@@ -50,6 +51,7 @@ pub(crate) use jobs::JobStatus;
 pub use machine::MachineInfo;
 pub(crate) use migration::MigrationStatus;
 pub use objects::{Object, ObjectType, Objects};
+pub use user_objects::object_options;
 
 use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
@@ -78,6 +80,7 @@ pub(crate) static SUBJECTS: &[(&str, &[Command])] = &[
     ("CPU models", cpu_models::COMMANDS),
     ("Memory", memory::COMMANDS),
     ("Objects", objects::COMMANDS),
+    ("Objects of users", user_objects::COMMANDS),
     ("Identity", identity::COMMANDS),
     ("Dumps", dump::COMMANDS),
     ("Character devices", chardev::COMMANDS),

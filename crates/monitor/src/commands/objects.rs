@@ -121,6 +121,18 @@ pub(super) static COMMANDS: &[Command] = &[
     },
 ];
 
+/// The types and the tree, with what users have made since.
+fn all(env: &Env<'_>) -> Objects {
+    let mut objects = env.config().objects.clone();
+    let made = env.context.migrations.objects().list();
+    let object = |(id, object): (String, migration::Object)| Object {
+        path: format!("/objects/{id}"),
+        type_name: object.type_name(),
+    };
+    objects.tree.extend(made.into_iter().map(object));
+    objects
+}
+
 fn property(name: &str, ty: &str) -> ObjectPropertyInfo {
     ObjectPropertyInfo { name: name.to_owned(), ty: ty.to_owned() }
 }
@@ -142,14 +154,14 @@ fn qom_list_types(env: &Env<'_>, args: &Args) -> Result<Vec<ObjectTypeInfo>, Qmp
 }
 
 fn qom_list(env: &Env<'_>, args: &Args) -> Result<Vec<ObjectPropertyInfo>, QmpError> {
-    let objects = &env.config().objects;
+    let objects = all(env);
     let path = &objects.find(args.str("path"))?.path;
     let child = |(name, object): (&str, &Object)| property(name, &format!("child<{}>", object.type_name));
     Ok(std::iter::once(property("type", "string")).chain(objects.children(path).map(child)).collect())
 }
 
 fn qom_get(env: &Env<'_>, args: &Args) -> Result<Value, QmpError> {
-    let objects = &env.config().objects;
+    let objects = all(env);
     let object = objects.find(args.str("path"))?;
     let name = args.str("property");
     if name == "type" {

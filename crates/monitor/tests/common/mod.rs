@@ -45,6 +45,7 @@ fn objects() -> Objects {
     let object = |(path, type_name): (&str, _)| Object { path: path.to_owned(), type_name };
     let tree = [
         ("/", "container"),
+        ("/objects", "container"),
         ("/machine", "virt-machine"),
         ("/machine/peripheral", "container"),
         ("/machine/peripheral/rng0", "virtio-rng-device"),
