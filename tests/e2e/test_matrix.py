@@ -278,6 +278,29 @@ class Matrix(Scenario):
 
         await self.each(way)
 
+    async def test_postcopy(self):
+        """It is over there, under its name, before its memory is."""
+
+        async def way(here, row):
+            place, slow = f"unix:{self.folder}/m", 1 << 16
+            async with self.machine("-incoming", "defer") as there:
+                for vm in (here, there):
+                    await vm.capability("postcopy-ram")
+                await here.qmp("migrate-set-parameters", max_bandwidth=slow, max_postcopy_bandwidth=slow)
+                await there.qmp("migrate-incoming", uri=place)
+                await here.qmp("migrate", uri=place)
+                await here.told("active")
+                await here.qmp("migrate-start-postcopy")
+                for vm, name in ((here, "finish-migrate"), (there, row.there)):
+                    self.assertEqual((await vm.told("postcopy-active", "failed"))[-1], "postcopy-active")
+                    self.assertEqual(await vm.status(), name)
+                await here.qmp("migrate-set-parameters", max_postcopy_bandwidth=0)
+                self.assertEqual(await here.told("completed", "failed"), ["completed"])
+                await self.arrives(here, there, row)
+                await self.sound(here, row)
+
+        await self.each(way)
+
     async def kept(self, out, into=None):
         """Goes one way, and is taken in afterwards."""
 

@@ -65,6 +65,8 @@ pub(crate) enum IncomingError {
     OneWay,
     #[error("this is not the migration that was paused here")]
     OtherMigration,
+    #[error("the source has kept the machine: {0}")]
+    GivenUp(String),
     #[error("the machine has ended")]
     Ended,
 }

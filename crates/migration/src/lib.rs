@@ -20,14 +20,18 @@
 //! What is set to go by TLS (`tls-creds`) is sealed before the first of these words, by the credentials among [`Objects`]; who
 //! cannot show who he is never gets as far as HELLO.
 //!
+//! In postcopy the guest runs over there before all of its memory is: the rest of it follows COMMIT, and DONE comes when it is
+//! there. A connection that is lost between the two can be taken up again.
+//!
 //! Machines kept in a directory are in [`snapshot`], and the list of what goes on under a manager's id in [`jobs`].
 //!
 //! Invariants:
 //! * the same machine never runs twice: before COMMIT it is this one's, after it only an explicit `cont` lets it run here;
 //! * what fails before COMMIT leaves the source as it was, with whatever was asked of it meanwhile;
 //! * what is refused has opened, changed and told nothing;
-//! * the destination's machine is touched only when everything is there and was checked;
-//! * nothing that the other side does or leaves undone hangs: every wait ends with a cancel.
+//! * the destination's machine is touched only when everything is there, but for memory that follows, and was checked;
+//! * nothing that the other side does or leaves undone hangs: every wait ends with a cancel; in postcopy, with the end of the
+//!   process or a new connection, and it holds up nobody else.
 
 #![forbid(unsafe_code)]
 

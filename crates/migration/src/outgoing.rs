@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine::{Engine, JobControl, JobWork, ManageError, Status};
 use ram::{PageSet, Ram, RamError};
-use runstate::{Hold, Job, MigrationRequest, MigrationStatus, Owner, Refusal};
+use runstate::{Hold, IncomingStage, Job, MigrationRequest, MigrationStatus, Owner, Refusal};
 use stream::{Control, FileId, Header, ReadError, Summary, WriteError};
 
 use crate::brake::Brake;
@@ -72,7 +72,9 @@ impl Gate {
 pub(crate) fn may_begin(status: &Status) -> Result<(), MigrationError> {
     let refusal = match status.job {
         Some(Job::Dump { .. }) => Refusal::MigrationBlockedByDump,
-        Some(Job::Incoming { .. }) => Refusal::IncomingPending,
+        Some(Job::Incoming { stage: IncomingStage::Waiting | IncomingStage::Loading }) => {
+            Refusal::IncomingPending
+        }
         Some(_) => Refusal::MigrationInProgress,
         None if status.holds.iter().any(|hold: &Hold| hold.owner == Owner::Moved) => Refusal::AlreadyMigrated,
         None => return Ok(()),
@@ -455,10 +457,13 @@ impl Outgoing<'_> {
         ram: &Arc<Ram>,
         header: Header,
         absent: Chunks,
-        rounds: Rounds,
+        mut rounds: Rounds,
         peer: Peer,
     ) -> Result<(), OutgoingError> {
-        let saved = self.control.commit(true)?;
+        let saved = self.control.commit(true).inspect_err(|error| {
+            // Or it waits to be told. One that was cancelled has no connection any more.
+            let _ = rounds.control(&Control::Refused { text: error.to_string() });
+        })?;
         self.committed = Committed::Postcopy;
         let shared = Arc::clone(&self.shared);
         let most = move || shared.settings().parameters.number(Number::MaxPostcopyBandwidth);

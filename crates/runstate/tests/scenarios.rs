@@ -103,7 +103,10 @@ fn b5_stop_in_the_switch_over_is_kept() {
 fn b7_postcopy_of_a_paused_machine_stays_paused() {
     let saved = saved(&switched_over(Machine::running().after(M::Stop)));
     let mut there = Machine::incoming(true);
-    assert_eq!(there.then(J::IncomingLoaded { saved, postcopy: true }), "-> paused");
+    assert_eq!(
+        there.then(J::IncomingLoaded { saved, postcopy: true }),
+        "MIGRATION{postcopy-active} -> paused"
+    );
     assert_eq!(there.then(J::IncomingDone), "MIGRATION{completed} -> paused");
 }
 

@@ -12,12 +12,15 @@
 //!   End                                 ──►
 //!                                       ◄──    End
 //!
-//!   postcopy: Absent (which chunks are still to come) before Commit{postcopy}, then
-//!   Memory ...                          ──►
+//!   postcopy: feature "postcopy"; Absent (which chunks are still to come, all of memory told of) before the source's Ready,
+//!   Section "lifecycle", Commit{postcopy} ──►  runs
+//!   Memory ... (whole chunks)           ──►
 //!                                       ◄──    PageRequest{chunk, count}
+//!                                       ◄──    Done: nothing is absent any more
 //!   after a lost link, on a new channel with the same id:
 //!   Header, Recover                     ──►
-//!                                       ◄──    Header, Received (which chunks are there)
+//!                                       ◄──    Header, Received (which chunks are there, all of memory told of)
+//!                                       ◄──    or Header, Ready: Commit did not arrive, and is said again
 //! ```
 //!
 //! Both directions are streams of their own; the answer's header repeats the id. The order is the users' to hold.
@@ -62,7 +65,7 @@ pub enum Control {
         /// Whether memory is still to come.
         postcopy: bool,
     },
-    /// The destination's machine has taken over.
+    /// The destination's machine has taken over, and has all of its memory.
     Done,
     /// A chunk that the guest waits for.
     PageRequest {

@@ -68,6 +68,7 @@ impl Taking<'_> {
         let saved = loop {
             match wait_for_commit(&mut link.reader) {
                 Ok(saved) => break saved,
+                Err(given_up @ IncomingError::GivenUp(_)) => return Err(given_up),
                 Err(lost) => match self.again(lost, false)? {
                     Some(next) => link = next,
                     None => return Err(IncomingError::Ended),
@@ -75,7 +76,6 @@ impl Taking<'_> {
             }
         };
         self.engine.check_lifecycle(&saved)?;
-        self.announce(MigrationStatus::PostcopyActive)?;
         match self.control.ask(MigrationRequest::IncomingLoaded { saved, postcopy: true }) {
             // It is here, and paused, because it could not be started.
             Ok(()) | Err(ManageError::Storage(_)) => {}
@@ -246,6 +246,7 @@ fn wait_for_commit(reader: &mut stream::Reader<Reader>) -> Result<SavedLifecycle
         match reader.read()? {
             Item::Section(section) if section.name == form::LIFE => arrived.add(section)?,
             Item::Control(Control::Commit { postcopy: true }) => return Ok(arrived.life()?),
+            Item::Control(Control::Refused { text }) => return Err(IncomingError::GivenUp(text)),
             _ => return Err(IncomingError::Misplaced("what comes after READY")),
         }
     }

@@ -209,7 +209,7 @@ impl Step {
         }
         self.adopt(saved);
         let (job, tail) = if postcopy {
-            (Some(Job::Incoming { stage: IncomingStage::Postcopy }), None)
+            (Some(Job::Incoming { stage: IncomingStage::Postcopy }), Some(MigrationStatus::PostcopyActive))
         } else {
             (None, Some(MigrationStatus::Completed))
         };
