@@ -102,11 +102,21 @@ pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, source: Source, ex
                 tracing::error!("{text}");
                 progress.fail(&text);
                 control.fail(&text);
+                forget(engine);
                 MigrationRequest::IncomingFailed { exit }
             }
         }
     };
     JobWork::new(work, MigrationRequest::IncomingFailed { exit })
+}
+
+/// What has come of memory goes, unless a guest runs in it already: the next one finds none of it.
+fn forget(engine: &Engine) {
+    if let (Some(Job::Incoming { stage: IncomingStage::Loading }), Some(ram)) =
+        (engine.status().job, engine.ram())
+    {
+        ram.clear();
+    }
 }
 
 struct Incoming<'a> {
