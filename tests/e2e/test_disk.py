@@ -12,7 +12,7 @@ import unittest
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient
 
-from vm import BOOT_PATIENCE, PATIENCE, Debian, Scenario
+from vm import BOOT_PATIENCE, PATIENCE, Debian, Embedded, Scenario
 
 MIB = 1 << 20
 
@@ -102,6 +102,10 @@ class Failing:
 
 class DebianDisk(Failing, Debian):
     """Debian with a disk."""
+
+
+class EmbeddedDisk(Failing, Embedded):
+    """The embedded guest, which does not look at its disk."""
 
 
 class Works(Scenario):
@@ -362,6 +366,20 @@ class Fails(Scenario):
                     # How a connection takes the end of the process is not what is tested.
                     with contextlib.suppress(Exception):
                         await end
+
+    async def test_a_quit_behind_a_stop_that_hangs_is_served(self):
+        with Image(MIB) as image:
+            async with EmbeddedDisk(*image.drive()) as vm:
+                await vm.up()
+                await vm.fault("flush", "hang")
+                stopping = asyncio.create_task(vm.client.execute("stop"))
+                self.assertEqual((await vm.next())["event"], "STOP")
+                quitting = asyncio.create_task(vm.client.execute("quit"))
+                self.assertEqual((await vm.next())["event"], "SHUTDOWN")
+                with self.assertRaisesRegex(ExecuteError, "the machine has ended"):
+                    await asyncio.wait_for(stopping, PATIENCE)
+                self.assertEqual(await asyncio.wait_for(quitting, PATIENCE), {})
+                self.assertEqual(await vm.exit_status(), 0)
 
 
 @contextlib.contextmanager

@@ -57,6 +57,9 @@ struct LoadError {
     source: SnapshotError,
 }
 
+/// A command that has waited so long for a disk waits for one that hangs: as long as the end of the machine waits for it.
+const HANGS: Duration = Duration::from_secs(3);
+
 /// Runs the machine of `options` to its end.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     for warning in &options.warnings {
@@ -109,6 +112,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         disks: disks.all(),
         snapshots: snapshots.clone(),
         test_clock,
+        patience: HANGS,
     });
     make_objects(options, &monitors)?;
     channels.tell(monitors.announcer());

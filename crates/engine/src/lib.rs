@@ -34,6 +34,7 @@ mod journal;
 mod lost;
 mod machine;
 mod metrics;
+mod patience;
 mod publish;
 mod queue;
 mod record;
@@ -62,6 +63,7 @@ pub use debug::{DebugError, DebugStatus, DebugStop, Debugger, Resume};
 pub use job::{Job, JobControl, JobReport, JobWork};
 pub use journal::Replay;
 pub use metrics::{Durations, HartFigures, Latencies};
+pub use patience::with_patience;
 pub use publish::{Subscriber, SubscriptionId};
 pub use queue::Port;
 pub use record::{By, Cause, Failure, Notes, Origin, Record, Situation, Stamp};
@@ -373,7 +375,7 @@ impl Engine {
     fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<(), ManageError> {
         let (reply, answer) = sync_channel(1);
         self.inner.sender.post(message(reply));
-        answer.recv().unwrap_or(Err(ManageError::Ended))
+        patience::wait(&answer).unwrap_or(Err(ManageError::Ended))
     }
 
     /// The published status.

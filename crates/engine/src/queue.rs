@@ -12,6 +12,7 @@ use vmcore::{DevicePort, Harts};
 use crate::ManageError;
 use crate::job::Go;
 use crate::machine::MachineThread;
+use crate::patience;
 use crate::record::{By, Failure};
 use crate::work::{Done, Errand};
 
@@ -109,7 +110,7 @@ impl Sender {
             let _ = reply.send(ask(machine));
         };
         self.post(Message::Call(Box::new(ask)));
-        answer.recv().ok()
+        patience::wait(&answer).ok()
     }
 
     pub(crate) fn post_guest(&self, hart: u32, epoch: u64, request: GuestRequest) {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use backends::FdSets;
 use block::{Disk, Node};
@@ -62,6 +63,8 @@ pub struct Config {
     pub snapshots: Snapshots,
     /// The host's clocks, when tests may move them (`-x-test-clock`); it is what makes `x-test-clock-advance` exist.
     pub test_clock: Option<TestClock>,
+    /// How long a command waits for the machine before its connection looks for a `quit` behind it.
+    pub patience: Duration,
 }
 
 impl fmt::Debug for Config {

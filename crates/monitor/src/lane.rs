@@ -1,4 +1,4 @@
-//! In-band commands that wait, on a connection that has switched `exec-oob` on.
+//! In-band commands that wait, on a connection that has switched `exec-oob` on, or on which a command has taken long.
 //!
 //! ```text
 //!  reader ──┬── exec-oob ─────────────────────────────► answered at once
@@ -7,6 +7,9 @@
 //!
 //! So a command out of band overtakes what waits, and what runs; but only as far as the reader has come, which waits while
 //! the lane is full, as in QEMU.
+//!
+//! A `quit` behind a command that hangs ends the wait of all that is before it: the reader sees it in [`Lane::push`], or the
+//! worker in [`Lane::hangs`], whichever comes second.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +24,17 @@ pub(crate) const MOST: usize = 8;
 /// What waits: a command to run, or an answer that has its place in the order.
 pub(crate) type Job = Input<&'static Qmp>;
 
+/// What has become of a command that was to wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pushed {
+    /// It waits.
+    Waits,
+    /// It is a `quit`, and waits behind what hangs.
+    QuitBehindHanging,
+    /// Nobody takes any more.
+    Refused,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Lane {
@@ -33,6 +47,10 @@ struct State {
     waiting: VecDeque<Job>,
     /// The worker has taken something and not finished it.
     busy: bool,
+    /// What it has taken takes very long.
+    hangs: bool,
+    /// A `quit` is among what waits, or was.
+    quits: bool,
     /// No more comes.
     ended: bool,
     /// Nobody takes any more.
@@ -54,23 +72,38 @@ impl Lane {
         state.waiting.is_empty() && !state.busy
     }
 
-    /// Waits for room and appends. False when nobody takes any more.
-    pub(crate) fn push(&self, job: Job) -> bool {
+    /// Waits for room and appends. What comes of it is for the only one who pushes.
+    pub(crate) fn push(&self, job: Job) -> Pushed {
+        let quits = matches!(&job, Input::Call(call) if call.command.is_quit());
         let mut state = self.lock();
         while state.waiting.len() >= MOST && !state.abandoned {
             state = self.wait(state);
         }
-        if !state.abandoned {
-            state.waiting.push_back(job);
-            self.changed.notify_all();
+        if state.abandoned {
+            return Pushed::Refused;
         }
-        !state.abandoned
+        state.waiting.push_back(job);
+        state.quits |= quits;
+        self.changed.notify_all();
+        if quits && state.hangs { Pushed::QuitBehindHanging } else { Pushed::Waits }
+    }
+
+    /// What runs takes very long. Returns whether a `quit` waits behind it.
+    pub(crate) fn hangs(&self) -> bool {
+        let mut state = self.lock();
+        (state.busy, state.hangs) = (true, true);
+        state.quits
+    }
+
+    /// Whether there is a `quit` that is to be answered although everything ends.
+    pub(crate) fn quits(&self) -> bool {
+        self.lock().quits
     }
 
     /// The worker's next job, which ends the one before; nothing when none waits, or, with `wait`, when none will come.
     pub(crate) fn take(&self, wait: bool) -> Option<Job> {
         let mut state = self.lock();
-        state.busy = false;
+        (state.busy, state.hangs) = (false, false);
         while wait && state.waiting.is_empty() && !state.ended {
             state = self.wait(state);
         }

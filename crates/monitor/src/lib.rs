@@ -23,7 +23,8 @@
 //! 5. A command is defined once (`commands`), an event once (`events`): what is parsed, checked, listed, completed and
 //!    described follows from that.
 //!
-//! One thread serves a monitor, one client after the other; the next client waits in the kernel and hears nothing.
+//! One thread serves a monitor, one client after the other; the next client waits in the kernel and hears nothing. Another
+//! one reads for it while a command waits for the machine for seconds, so that a `quit` behind it is heard (`lane`).
 
 #![forbid(unsafe_code)]
 

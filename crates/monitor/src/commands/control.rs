@@ -1,9 +1,10 @@
 //! The machine's state, and what changes it.
 
-use qmp::{Args, qapi_enum, qapi_struct};
+use engine::ManageError;
+use qmp::{Args, QmpError, qapi_enum, qapi_struct};
 use runstate::ManagementRequest as Ask;
 
-use super::{Command, Env, always, command};
+use super::{Command, Env, always, command, refused};
 use crate::hmp::{HmpError, Human, Screen};
 
 qapi_enum! {
@@ -114,12 +115,20 @@ pub(super) static COMMANDS: &[Command] = &[
     })),
     command! {
         /// Ends the machine and the program.
-        "quit" [] -> () = |env: &Env<'_>, _: &Args| env.manage(QUIT)
+        "quit" [] -> () = quit
     }
     .human(Human::new(&["quit", "q"], "end the machine and the program", |screen, _| screen.manage(QUIT))),
 ];
 
-const QUIT: Ask = Ask::Quit { cause: runstate::ShutdownCause::HostQmpQuit };
+pub(crate) const QUIT: Ask = Ask::Quit { cause: runstate::ShutdownCause::HostQmpQuit };
+
+/// What is asked for has happened also when the machine has ended already.
+fn quit(env: &Env<'_>, _: &Args) -> Result<(), QmpError> {
+    match env.ask(QUIT) {
+        Err(ManageError::Ended) => Ok(()),
+        answer => answer.map_err(refused),
+    }
+}
 
 impl From<&engine::Status> for StatusInfo {
     fn from(status: &engine::Status) -> Self {

@@ -42,7 +42,7 @@ mod yank;
 
 pub(crate) use actions::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 pub use chardev::ChardevInfo;
-pub(crate) use control::RunState;
+pub(crate) use control::{QUIT, RunState};
 pub use cpu_models::CpuModel;
 pub(crate) use dump::DumpQueryResult;
 pub use identity::uuid_text;
@@ -114,6 +114,13 @@ pub(crate) struct Qmp {
     pub(crate) is_lifecycle_query: fn(&Args) -> bool,
     /// Whether a program of this configuration has it.
     pub(crate) exists: fn(&Config) -> bool,
+}
+
+impl Qmp {
+    /// Whether it is the one that ends everything.
+    pub(crate) fn is_quit(&self) -> bool {
+        self.def.name == "quit"
+    }
 }
 
 /// What a command may look at and use.

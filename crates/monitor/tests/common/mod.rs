@@ -22,7 +22,7 @@ use monitor::{
 };
 use runstate::{Actions, GuestRequest, Lifecycle, ManagementRequest, Sleep};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use vmcore::testing::{FakeMachine, Script, Step};
+use vmcore::testing::{FakeMachine, FakeStorage, Script, Step};
 
 /// Long enough for any host: a test that runs into it has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,10 +75,15 @@ impl World {
     }
 
     pub fn with_config(harts: u32, config: runstate::Config) -> Self {
+        Self::with_storage(harts, config, None)
+    }
+
+    /// Its device keeps data if `storage` is given.
+    pub fn with_storage(harts: u32, config: runstate::Config, storage: Option<Arc<FakeStorage>>) -> Self {
         let host = Arc::new(ShiftedClock::system());
         let clock = Arc::new(GuestClock::new(Arc::clone(&host) as _));
         let timers = TimerQueue::new(Arc::clone(&clock), Arc::clone(&host) as _);
-        let (machine, vcpus, scripts) = FakeMachine::new(harts, &clock, &timers);
+        let (machine, vcpus, scripts) = FakeMachine::with_storage(harts, &clock, &timers, storage);
         let lifecycle = Lifecycle::new(config);
         let config = EngineConfig {
             machine,
@@ -125,6 +130,7 @@ impl World {
             disks: Vec::new(),
             snapshots,
             test_clock: Some(TestClock { clock: host, timers: Arc::clone(&timers) }),
+            patience: Duration::from_millis(20),
         });
         Self { engine, port, scripts, timers, monitors, folder, chardevs }
     }
