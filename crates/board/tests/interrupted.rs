@@ -1,10 +1,12 @@
 //! A run that is saved and loaded at arbitrary instructions ends as one that was not: bit for bit, in registers, memory,
-//! devices and output. Time is made of instructions, so that there is one way for the guest to run.
+//! devices and output. Time is made of instructions, so that there is one way for the guest to run. Every other time memory
+//! comes as it does in postcopy, while the guest runs already.
 //!
 //! The number of points is `DORMOUSE_SAVE_POINTS` (300), the seed of their choice `DORMOUSE_SAVE_SEED` (1).
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
@@ -17,7 +19,7 @@ use clock::{
 };
 use common::{Console, Ground, MIB, TODAY, bytes};
 use engine::{Builder, By, Engine, EngineConfig, GuestState, JobWork, Refill, Staged};
-use ram::{CHUNK_SIZE, Ram};
+use ram::{CHUNK_SIZE, ChunkSource, FillError, Portion, Ram};
 use runstate::{
     Actions, Config, Lifecycle, ManagementRequest as Ask, MigrationRequest as Step, RunState, SavedLifecycle,
     ShutdownAction, ShutdownCause,
@@ -203,14 +205,18 @@ impl World {
         told.recv().unwrap()
     }
 
-    fn load(&self, snapshot: Snapshot) {
+    /// Loads it with its memory there at once, or coming as the guest touches it.
+    fn load(&self, snapshot: Snapshot, afar: bool) {
         let Snapshot { state, life, chunks } = snapshot;
         self.engine.check_state(&state).unwrap();
         self.engine.check_lifecycle(&life).unwrap();
         let engine = self.engine.clone();
         let work = JobWork::new(
             move |_| {
-                let memory: Refill = Box::new(move |ram| refill(ram, &chunks));
+                let memory: Refill = match afar {
+                    false => Box::new(move |ram| refill(ram, &chunks)),
+                    true => Box::new(move |ram| ram.replace(Portion::All, Afar::new(chunks), || {})),
+                };
                 engine.stage(Staged { state, memory: Some(memory), renewal: None });
                 Step::LoadDone { saved: life }
             },
@@ -226,8 +232,38 @@ impl World {
     }
 }
 
+/// Memory as it is on its way in postcopy: who asks for a chunk for the first time does not get it yet.
+struct Afar {
+    chunks: BTreeMap<usize, Vec<u8>>,
+    asked: Mutex<BTreeSet<usize>>,
+}
+
+impl Afar {
+    fn new(chunks: Vec<(usize, Vec<u8>)>) -> Arc<Self> {
+        Arc::new(Self { chunks: chunks.into_iter().collect(), asked: Mutex::default() })
+    }
+}
+
+impl ChunkSource for Afar {
+    fn fill(&self, chunk: usize, into: &mut [u8]) -> Result<(), FillError> {
+        if self.asked.lock().unwrap().insert(chunk) {
+            return Err(FillError::Interrupted);
+        }
+        if let Some(bytes) = self.chunks.get(&chunk) {
+            into.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+}
+
 /// The chunks of memory that are not zero.
 fn chunks(ram: &Ram) -> Vec<(usize, Vec<u8>)> {
+    // What has not come yet comes now.
+    (0..ram.chunk_count()).for_each(|chunk| while ram.fill_chunk(chunk).is_err() {});
     let read = |chunk| {
         let mut bytes = vec![0; CHUNK_SIZE];
         ram.read_chunk(chunk, &mut bytes).unwrap();
@@ -286,12 +322,12 @@ fn a_run_that_is_saved_and_loaded_anywhere_ends_as_one_that_is_not() {
             if random.next().is_multiple_of(2) {
                 said += &world.console.text();
                 let other = World::new(world.typist.next.load(Ordering::SeqCst));
-                other.load(snapshot);
+                other.load(snapshot, random.next().is_multiple_of(2));
                 std::mem::replace(&mut world, other).end();
                 elsewhere += 1;
             } else {
                 // It goes astray first, and comes back.
-                world.load(snapshot);
+                world.load(snapshot, random.next().is_multiple_of(2));
             }
             assert_eq!(world.now_ns(), at, "a new timeline begins where the old one was left");
             taken += 1;
