@@ -259,6 +259,21 @@ fn a_wake_by_a_device() {
     });
 }
 
+/// Once the devices have been captured it is refused: a key that is pressed then would not arrive.
+#[test]
+fn a_press_of_the_power_button() {
+    let ask = |here: &World, phase| match (phase, here.engine.manage(Ask::SystemPowerdown)) {
+        (Phase::Active | Phase::PreSwitchover, Ok(())) => {}
+        (_, Err(error)) => assert_eq!(error.to_string(), "Migration is not finalized yet"),
+        (_, Ok(())) => panic!("{phase:?}"),
+    };
+    every(World::fall_asleep, ask, |machine, phase, _| {
+        let awake = (RunState::Running, Power::Awake);
+        let expected = if phase == Phase::Sealed { (RunState::Suspended, ASLEEP) } else { awake };
+        assert_eq!(life(machine), expected, "{phase:?}");
+    });
+}
+
 #[test]
 fn a_reset() {
     every(

@@ -17,7 +17,7 @@ pub enum Refusal {
     /// `stop`, `cont` or another dump during a dump.
     #[error("There is a dump in process, please wait.")]
     DumpInProgress,
-    /// `cont` in the switch-over of an outgoing migration.
+    /// `cont` in the switch-over of an outgoing migration; `system_powerdown` once its devices have been captured.
     #[error("Migration is not finalized yet")]
     MigrationNotFinalized,
     /// A job is asked for while a migration or a snapshot runs.

@@ -220,6 +220,16 @@ mod management {
     }
 
     #[test]
+    fn powerdown_is_refused_where_the_press_would_be_lost_on_the_way() {
+        let mut machine = switched_over(Machine::running());
+        assert_eq!(machine.then(M::SystemPowerdown), "POWERDOWN -> finish-migrate");
+        let sealed = machine.after(J::Seal);
+        sealed.refuses(M::SystemPowerdown, "Migration is not finalized yet");
+        let mut left = sealed.after(J::Commit { postcopy: false });
+        assert_eq!(left.then(M::SystemPowerdown), "POWERDOWN -> postmigrate");
+    }
+
+    #[test]
     fn powerdown_presses_and_wakes_by_policy() {
         assert_eq!(Machine::held().then(M::SystemPowerdown), "POWERDOWN -> prelaunch");
         assert_eq!(Machine::asleep().then(M::SystemPowerdown), "POWERDOWN WAKEUP -> running");

@@ -17,6 +17,7 @@ impl Step {
                 self.request_reset(ShutdownCause::HostQmpSystemReset);
                 Ok(())
             }
+            ManagementRequest::SystemPowerdown if self.is_sealed() => Err(Refusal::MigrationNotFinalized),
             ManagementRequest::SystemPowerdown => {
                 self.power_button();
                 Ok(())
@@ -109,6 +110,12 @@ impl Step {
         } else {
             Ok(())
         }
+    }
+
+    /// What the guest's devices hold has been taken for the other side: a key that is pressed now would be lost.
+    fn is_sealed(&self) -> bool {
+        use OutgoingStage::{Committed, Sealed};
+        matches!(self.value.job, Some(Job::Outgoing { stage: Sealed | Committed { postcopy: true }, .. }))
     }
 
     fn system_wakeup(&mut self) -> Result<(), Refusal> {
