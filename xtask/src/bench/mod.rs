@@ -6,6 +6,7 @@
 
 mod fanout;
 mod figures;
+mod forks;
 mod life;
 mod migration;
 mod monitor;
@@ -54,7 +55,7 @@ impl Value {
 type Measure = fn(&Bench, &Peer) -> Result<Vec<Value>>;
 
 /// Name, measurement, and whether it needs the Debian guest.
-const MEASURES: [(&str, Measure, bool); 21] = [
+const MEASURES: [(&str, Measure, bool); 22] = [
     ("boot", figures::boot, true),
     ("cpu", figures::cpu, true),
     ("greeting", life::greeting, false),
@@ -76,6 +77,7 @@ const MEASURES: [(&str, Measure, bool); 21] = [
     ("migrate-zero-4g", migration::zero_4g, false),
     ("migrate-busy", migration::working_set, false),
     ("snapshot", snapshot::save_and_restore, false),
+    ("forks", forks::forks, false),
 ];
 
 /// What a value should be.
@@ -246,6 +248,10 @@ fn print_series(series: &Series, peers: &[Peer]) {
     let mut line = format!("{:28}", series.name);
     let mut medians = Vec::new();
     for (peer, runs) in peers.iter().zip(&series.runs) {
+        if runs.is_empty() {
+            // It has nothing like that.
+            continue;
+        }
         let mut runs = runs.clone();
         let median = quantile(&mut runs, 0.5);
         let (least, greatest) = (quantile(&mut runs, 0.0), quantile(&mut runs, 1.0));

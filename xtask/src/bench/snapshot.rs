@@ -3,7 +3,7 @@
 //! 1 GiB of memory, of which 512 MiB cannot be compressed and 64 MiB is rewritten at 100 MiB a second. dormouse writes and
 //! restores a snapshot of its own; QEMU a background snapshot that is migrated to a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,10 +23,7 @@ const PARAMETERS: &str = "{\"execute\":\"migrate-set-parameters\",\"arguments\":
 /// the restored guest, and until it has read all that it had written.
 pub fn save_and_restore(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
     let folder = bench.folder.join("snapshots");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fresh(&folder)?;
     let how = How::of(peer, folder);
     let image = host::embedded_guest();
     let common = ["-m", "1G", "-kernel", image.to_str().context("odd path")?];
@@ -61,6 +58,27 @@ pub fn save_and_restore(bench: &Bench, peer: &Peer) -> Result<Vec<Value>> {
     ])
 }
 
+/// An empty folder.
+fn fresh(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Gives `folder`, made anew, with a snapshot `base` of the machine that `start` makes with these further options.
+pub fn saved(folder: PathBuf, start: impl FnOnce(&[&str]) -> Result<Vm>) -> Result<PathBuf> {
+    fresh(&folder)?;
+    let how = How::Snapshot { folder: folder.clone() };
+    let words = how.words_to_save();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let vm = start(&words)?;
+    let mut qmp = vm.connect()?;
+    qmp.negotiate()?;
+    how.save(&mut qmp)?;
+    Ok(folder)
+}
+
 /// What a program calls it.
 enum How {
     Snapshot { folder: PathBuf },
@@ -86,7 +104,7 @@ impl How {
     fn words_to_restore(&self) -> Vec<String> {
         match self {
             How::Snapshot { .. } => {
-                [self.words_to_save(), vec!["-loadvm".to_owned(), "busy".to_owned()]].concat()
+                [self.words_to_save(), vec!["-loadvm".to_owned(), "base".to_owned()]].concat()
             }
             How::Background { file } => vec!["-incoming".to_owned(), format!("file:{}", file.display())],
         }
@@ -97,7 +115,7 @@ impl How {
         let (command, event, end) = match self {
             How::Snapshot { .. } => {
                 let command =
-                    "{\"execute\":\"x-snapshot-save\",\"arguments\":{\"job-id\":\"j\",\"name\":\"busy\"}}";
+                    "{\"execute\":\"x-snapshot-save\",\"arguments\":{\"job-id\":\"j\",\"name\":\"base\"}}";
                 (command.to_owned(), "JOB_STATUS_CHANGE", "concluded")
             }
             How::Background { file } => {

@@ -127,7 +127,16 @@ impl Vm {
 
     /// A number that `/proc/PID/status` has; memory is in KiB.
     pub fn status(&self, key: &str) -> Result<f64> {
-        let file = format!("/proc/{}/status", self.child.id());
+        self.number("status", key)
+    }
+
+    /// A number that `/proc/PID/smaps_rollup` has, in KiB.
+    pub fn memory(&self, key: &str) -> Result<f64> {
+        self.number("smaps_rollup", key)
+    }
+
+    fn number(&self, file: &str, key: &str) -> Result<f64> {
+        let file = format!("/proc/{}/{file}", self.child.id());
         let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
         text.lines()
             .find_map(|line| line.strip_prefix(key))
