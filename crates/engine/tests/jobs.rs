@@ -202,6 +202,8 @@ fn a_background_snapshot_holds_the_machine_for_its_capture_alone() {
     let (go_on, wait) = channel::<()>();
     let (captured, is_captured) = channel::<()>();
     let job = world.begin(Ask::BackgroundStart, Step::BackgroundEnd { ok: false }, move |control| {
+        control.ask(Step::Announce(MigrationStatus::Active)).unwrap();
+        control.ask(Step::BackgroundHold).unwrap();
         control.ask(Step::BackgroundCaptured).unwrap();
         captured.send(()).unwrap();
         wait.recv().unwrap();
@@ -213,8 +215,8 @@ fn a_background_snapshot_holds_the_machine_for_its_capture_alone() {
     go_on.send(()).unwrap();
     assert!(job.wait());
     world.saw(&[
-        "MIGRATION paused",
-        "MIGRATION paused",
+        "MIGRATION running",
+        "MIGRATION running",
         "STOP paused",
         "RESUME running",
         "MIGRATION running",

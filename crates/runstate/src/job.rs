@@ -21,10 +21,10 @@ pub enum Job {
         /// Whether a sleeping snapshot stays asleep even then (`x-snapshot-load`).
         keep_asleep: bool,
     },
-    /// A background snapshot. Holds until the device state is captured.
+    /// A background snapshot. Holds while the device state is captured.
     Background {
-        /// Device state is captured and the hold is gone.
-        captured: bool,
+        /// How far.
+        stage: BackgroundStage,
         /// `migrate_cancel` was given.
         cancelling: bool,
     },
@@ -40,6 +40,18 @@ pub enum Job {
         /// How far.
         stage: IncomingStage,
     },
+}
+
+/// How far a background snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackgroundStage {
+    /// The place that it goes to is opened while the machine goes on. No hold.
+    Opening,
+    /// The machine is held for the capture of its state.
+    Held,
+    /// The state is captured; memory is written while the machine goes on. No hold.
+    Captured,
 }
 
 /// How far an outgoing migration has come.
@@ -108,7 +120,7 @@ impl Job {
             Job::Dump { .. } => Some(Owner::Dump),
             Job::Save => Some(Owner::Save),
             Job::Load { .. } => Some(Owner::Load),
-            Job::Background { captured: false, .. } => Some(Owner::Background),
+            Job::Background { stage: BackgroundStage::Held, .. } => Some(Owner::Background),
             Job::Outgoing {
                 stage:
                     OutgoingStage::SwitchedOver
@@ -117,19 +129,19 @@ impl Job {
                 ..
             } => Some(Owner::Outgoing),
             Job::Incoming { stage: IncomingStage::Waiting | IncomingStage::Loading } => Some(Owner::Incoming),
-            Job::Background { captured: true, .. } | Job::Outgoing { .. } | Job::Incoming { .. } => None,
+            Job::Background { .. } | Job::Outgoing { .. } | Job::Incoming { .. } => None,
         }
     }
 
     /// Whether a reset has to wait for the end of this job, or of this part of it.
     pub(crate) const fn delays_reset(&self) -> bool {
         match self {
-            Job::Dump { .. } | Job::Save | Job::Load { .. } | Job::Background { captured: false, .. } => true,
+            Job::Dump { .. } | Job::Save | Job::Load { .. } => true,
             Job::Outgoing { stage, .. } => {
                 matches!(stage, OutgoingStage::Sealed | OutgoingStage::Committed { postcopy: true })
             }
             Job::Incoming { stage } => matches!(stage, IncomingStage::Loading),
-            Job::Background { captured: true, .. } => false,
+            Job::Background { stage, .. } => matches!(stage, BackgroundStage::Held),
         }
     }
 }

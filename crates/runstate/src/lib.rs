@@ -107,7 +107,7 @@ pub use actions::{
 pub use effect::{Effect, Effects, Outcome};
 pub use event::{Event, IoErrorAction, MigrationStatus, PanicOutcome};
 pub use hold::{DeviceId, Hold, HoldKind, Holds, Owner};
-pub use job::{IncomingStage, Job, JobKind, Lift, OutgoingStage, Phase};
+pub use job::{BackgroundStage, IncomingStage, Job, JobKind, Lift, OutgoingStage, Phase};
 pub use lifecycle::{Config, Inconsistent, Lifecycle, SavedLifecycle};
 pub use names::RunState;
 pub use power::{Fault, Power, ShutdownCause, Sleep};

@@ -162,6 +162,8 @@ pub enum MigrationRequest {
     },
     /// Loading failed; nothing was replaced.
     LoadFailed,
+    /// The place that the background snapshot goes to is open: the machine is to be held for the capture of its state.
+    BackgroundHold,
     /// The background snapshot has captured the device state.
     BackgroundCaptured,
     /// The background snapshot ended.
@@ -270,6 +272,7 @@ impl MigrationRequest {
             MigrationRequest::SaveEnd => "save-end",
             MigrationRequest::LoadDone { .. } => "load-done",
             MigrationRequest::LoadFailed => "load-failed",
+            MigrationRequest::BackgroundHold => "background-hold",
             MigrationRequest::BackgroundCaptured => "background-captured",
             MigrationRequest::BackgroundEnd { .. } => "background-end",
             MigrationRequest::Announce(_) => "announce",

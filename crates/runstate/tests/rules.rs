@@ -180,7 +180,7 @@ mod management {
         let dump = Machine::running().after(M::DumpStart { detached: false });
         let save = Machine::running().after(M::SaveStart);
         let load = Machine::running().after(M::LoadStart { keep_asleep: false });
-        let background = Machine::running().after(M::BackgroundStart);
+        let background = Machine::running().after(M::BackgroundStart).after(J::BackgroundHold);
         let ends = [J::DumpEnd { ok: true }, J::SaveEnd, J::LoadFailed, J::BackgroundCaptured];
         for (mut machine, end) in [dump, save, load, background].into_iter().zip(ends) {
             let name = machine.name();
@@ -609,7 +609,9 @@ mod jobs {
     #[test]
     fn background_snapshot() {
         let mut machine = Machine::running();
-        assert_eq!(machine.then(M::BackgroundStart), "MIGRATION{setup} MIGRATION{active} STOP -> paused");
+        assert_eq!(machine.then(M::BackgroundStart), "MIGRATION{setup} -> running");
+        assert_eq!(machine.then(J::Announce(MigrationStatus::Active)), "MIGRATION{active} -> running");
+        assert_eq!(machine.then(J::BackgroundHold), "STOP -> paused");
         assert_eq!(machine.then(J::BackgroundCaptured), "RESUME -> running");
         assert_eq!(machine.then(M::SystemReset), "RESET{false,host-qmp-system-reset} -> running");
         assert_eq!(machine.then(J::BackgroundEnd { ok: true }), "MIGRATION{completed} -> running");
@@ -617,8 +619,28 @@ mod jobs {
 
     #[test]
     fn background_snapshot_does_not_lift_a_stop_of_the_same_name() {
-        let mut machine = Machine::running().after(M::BackgroundStart).after(M::Stop);
+        let mut machine =
+            Machine::running().after(M::BackgroundStart).after(J::BackgroundHold).after(M::Stop);
         assert_eq!(machine.then(J::BackgroundCaptured), "-> paused");
+    }
+
+    #[test]
+    fn background_snapshot_of_a_sleeper_leaves_it_asleep() {
+        let mut machine = Machine::asleep().after(M::BackgroundStart);
+        assert_eq!(machine.then(J::BackgroundHold), "STOP -> paused");
+        assert_eq!(machine.then(J::BackgroundCaptured), "RESUME SUSPEND -> suspended");
+        assert_eq!(machine.then(J::BackgroundEnd { ok: true }), "MIGRATION{completed} -> suspended");
+    }
+
+    #[test]
+    fn background_snapshot_that_is_cancelled_before_it_holds_never_does() {
+        let mut machine = Machine::running().after(M::BackgroundStart);
+        assert_eq!(machine.then(M::Stop), "STOP -> paused");
+        assert_eq!(machine.then(M::Cont), "RESUME -> running");
+        assert_eq!(machine.then(M::SystemReset), "RESET{false,host-qmp-system-reset} -> running");
+        assert_eq!(machine.then(M::MigrateCancel), "MIGRATION{cancelling} -> running");
+        machine.refuses(J::BackgroundHold, "the job was cancelled");
+        assert_eq!(machine.then(J::BackgroundEnd { ok: false }), "MIGRATION{cancelled} -> running");
     }
 
     #[test]

@@ -76,8 +76,8 @@ impl Picture {
                 Effect::AdoptGuest => {
                     assert!(!self.clock && !self.harts && !self.devices, "swapped while something moves")
                 }
-                // An outgoing migration begins while the machine goes on.
-                Effect::BeginJob(kind) if *kind != JobKind::Outgoing => {
+                // What goes out begins while the machine goes on.
+                Effect::BeginJob(kind) if !matches!(kind, JobKind::Outgoing | JobKind::Background) => {
                     assert!(!self.clock && !self.harts && !self.devices, "a job begins while something moves")
                 }
                 Effect::ResetMachine => assert!(!self.harts, "reset under running harts"),

@@ -2,8 +2,8 @@
 
 use super::steps::{JobEnd, Step};
 use crate::{
-    Effect, Event, Hold, HoldKind, IncomingStage, Job, MigrationRequest, MigrationStatus, OutgoingStage,
-    Owner, Power, Refusal, SavedLifecycle, ShutdownCause,
+    BackgroundStage, Effect, Event, Hold, HoldKind, IncomingStage, Job, MigrationRequest, MigrationStatus,
+    OutgoingStage, Owner, Power, Refusal, SavedLifecycle, ShutdownCause,
 };
 
 impl Step {
@@ -23,15 +23,12 @@ impl Step {
                 self.value.accepts(&saved)?;
                 self.load_done(&saved, was_running && !keep_asleep);
             }
-            (MigrationRequest::BackgroundCaptured, Some(Job::Background { captured: false, cancelling })) => {
-                self.end_job(JobEnd {
-                    job: Some(Job::Background { captured: true, cancelling }),
-                    ..JobEnd::default()
-                });
-            }
-            (MigrationRequest::BackgroundEnd { ok }, Some(Job::Background { captured, cancelling })) => {
-                return self.background_end(ok, captured, cancelling);
-            }
+            (
+                MigrationRequest::BackgroundHold
+                | MigrationRequest::BackgroundCaptured
+                | MigrationRequest::BackgroundEnd { .. },
+                Some(Job::Background { stage, cancelling }),
+            ) => return self.background_step(request, stage, cancelling),
             (
                 MigrationRequest::Announce(status),
                 Some(Job::Outgoing { .. } | Job::Incoming { .. } | Job::Background { .. }),
@@ -82,12 +79,31 @@ impl Step {
         self.publish();
     }
 
-    fn background_end(&mut self, ok: bool, captured: bool, cancelling: bool) -> Result<(), Refusal> {
-        if ok && !captured {
-            return Err(Refusal::UnexpectedStep);
+    fn background_step(
+        &mut self,
+        request: MigrationRequest,
+        stage: BackgroundStage,
+        cancelling: bool,
+    ) -> Result<(), Refusal> {
+        use BackgroundStage::{Captured, Held, Opening};
+        match (request, stage) {
+            (MigrationRequest::BackgroundHold, Opening) if cancelling => return Err(Refusal::JobCancelled),
+            (MigrationRequest::BackgroundHold, Opening) => {
+                self.value.job = Some(Job::Background { stage: Held, cancelling });
+                self.hold(Hold::of(Owner::Background), None);
+            }
+            (MigrationRequest::BackgroundCaptured, Held) => {
+                let job = Some(Job::Background { stage: Captured, cancelling });
+                self.end_job(JobEnd { job, ..JobEnd::default() });
+            }
+            (MigrationRequest::BackgroundEnd { ok: true }, Captured) => {
+                self.end_job(JobEnd { tail: Some(ended(true, cancelling)), ..JobEnd::default() });
+            }
+            (MigrationRequest::BackgroundEnd { ok: false }, _) => {
+                self.end_job(JobEnd { tail: Some(ended(false, cancelling)), ..JobEnd::default() });
+            }
+            _ => return Err(Refusal::UnexpectedStep),
         }
-        let status = ended(ok, cancelling);
-        self.end_job(JobEnd { tail: Some(status), ..JobEnd::default() });
         Ok(())
     }
 

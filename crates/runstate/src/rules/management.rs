@@ -3,8 +3,8 @@
 use super::steps::Step;
 use crate::hold::HoldKind;
 use crate::{
-    Effect, Event, Hold, IncomingStage, Job, JobKind, ManagementRequest, MigrationStatus, OutgoingStage,
-    Owner, Power, Refusal, ShutdownAction, ShutdownCause, WakeChange, WakeSource,
+    BackgroundStage, Effect, Event, Hold, IncomingStage, Job, JobKind, ManagementRequest, MigrationStatus,
+    OutgoingStage, Owner, Power, Refusal, ShutdownAction, ShutdownCause, WakeChange, WakeSource,
 };
 
 impl Step {
@@ -205,18 +205,20 @@ impl Step {
 
     /// STOP and RESUME of a background snapshot lie inside MIGRATION setup, active … completed.
     fn background_start(&mut self) -> Result<(), Refusal> {
-        self.may_migrate()?;
-        self.emit(Event::Migration { status: MigrationStatus::Setup });
-        self.emit(Event::Migration { status: MigrationStatus::Active });
-        self.start_holding(Job::Background { captured: false, cancelling: false }, JobKind::Background)
+        self.migrate(Job::Background { stage: BackgroundStage::Opening, cancelling: false })
     }
 
     fn migrate_start(&mut self) -> Result<(), Refusal> {
+        self.migrate(Job::Outgoing { stage: OutgoingStage::Copying, cancelling: false })
+    }
+
+    /// Begins a job that does not hold the machine yet.
+    fn migrate(&mut self, job: Job) -> Result<(), Refusal> {
         self.may_migrate()?;
-        self.value.job = Some(Job::Outgoing { stage: OutgoingStage::Copying, cancelling: false });
+        self.value.job = Some(job);
         self.publish();
         self.emit(Event::Migration { status: MigrationStatus::Setup });
-        self.effect(Effect::BeginJob(JobKind::Outgoing));
+        self.effect(Effect::BeginJob(job.kind()));
         Ok(())
     }
 
@@ -232,9 +234,7 @@ impl Step {
             {
                 Job::Outgoing { stage, cancelling: true }
             }
-            Some(Job::Background { captured, cancelling: false }) => {
-                Job::Background { captured, cancelling: true }
-            }
+            Some(Job::Background { stage, cancelling: false }) => Job::Background { stage, cancelling: true },
             _ => return Ok(()),
         };
         self.value.job = Some(cancelled);

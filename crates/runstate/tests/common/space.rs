@@ -50,6 +50,7 @@ pub fn requests(epoch: Epoch) -> Vec<Request> {
         J::DumpEnd { ok: true },
         J::SaveEnd,
         J::LoadFailed,
+        J::BackgroundHold,
         J::BackgroundCaptured,
         J::BackgroundEnd { ok: true },
         J::BackgroundEnd { ok: false },

@@ -74,6 +74,7 @@ pub fn chapters() -> Vec<Chapter> {
                 ("a guest that is off is loaded", loads(&off)),
                 ("loading fails", J::LoadFailed.into()),
                 ("background snapshot", M::BackgroundStart.into()),
+                ("the snapshot's place is open", J::BackgroundHold.into()),
                 ("the snapshot's devices are captured", J::BackgroundCaptured.into()),
                 ("the snapshot is written", J::BackgroundEnd { ok: true }.into()),
                 ("the snapshot fails", J::BackgroundEnd { ok: false }.into()),
@@ -185,8 +186,11 @@ pub fn job(life: &Lifecycle) -> &'static str {
         Job::Dump { .. } => "a dump",
         Job::Save => "a save",
         Job::Load { .. } => "a load",
-        Job::Background { captured: false, .. } => "a background snapshot",
-        Job::Background { captured: true, .. } => "a background snapshot, captured",
+        Job::Background { stage, .. } => match stage {
+            BackgroundStage::Opening => "a background snapshot begins",
+            BackgroundStage::Held => "a background snapshot",
+            BackgroundStage::Captured => "a background snapshot, captured",
+        },
         Job::Outgoing { stage, .. } => match stage {
             OutgoingStage::Copying => "migration under way",
             OutgoingStage::SwitchedOver => "switched over",
