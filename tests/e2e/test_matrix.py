@@ -332,6 +332,24 @@ class Matrix(Scenario):
 
         await self.each(way)
 
+    async def test_a_background_snapshot(self):
+        """The machine goes on as it was, and another one has what it was."""
+
+        async def way(here, row):
+            await here.capability("background-snapshot")
+            place = f"file:{self.folder}/f"
+            await here.qmp("migrate", uri=place)
+            self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+            self.assertEqual((here.events(), await here.status()), (self.pair(row), row.name))
+            async with self.machine("-incoming", "defer") as there:
+                await there.qmp("migrate-incoming", uri=place)
+                self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
+                self.assertEqual((there.events(), await there.status()), (ARRIVES.get(row.name, []), row.there))
+                await self.sound(there, row)
+            await self.sound(here, row)
+
+        await self.each(way)
+
     async def interrupted(self, row, here, interrupt, *told):
         """A migration that ends at its switch-over leaves the source as it was, and able to go with another."""
         place = f"unix:{self.folder}/m"

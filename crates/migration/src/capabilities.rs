@@ -56,7 +56,13 @@ impl Capability {
     pub fn is_available(self) -> bool {
         matches!(
             self,
-            Self::Events | ReturnPath | PauseBeforeSwitchover | AutoConverge | MappedRam | PostcopyRam
+            Self::Events
+                | ReturnPath
+                | PauseBeforeSwitchover
+                | AutoConverge
+                | MappedRam
+                | PostcopyRam
+                | BackgroundSnapshot
         )
     }
 }

@@ -1,8 +1,8 @@
 //! What of a machine goes into the saved form, and under which names: the guest part as the engine takes it, and its life.
 
-use engine::{GuestState, StateError};
-use runstate::SavedLifecycle;
-use stream::{Limits, Section};
+use engine::{GuestState, StateError, power_name};
+use runstate::{HoldKind, Power, RunState, SavedLifecycle};
+use stream::{Limits, Section, Summary};
 use vmcore::LoadError;
 
 /// Name of the section with the life: the last one of a stream.
@@ -24,6 +24,21 @@ pub(crate) fn to_form(section: vmcore::Section) -> Section {
 pub(crate) fn from_form(section: Section) -> vmcore::Section {
     let Section { name, version, data } = section;
     vmcore::Section { name, version, data }
+}
+
+/// A machine that is held, in a few words: as it would be called without the job that holds it.
+pub(crate) fn summary(state: &GuestState, saved: &SavedLifecycle) -> Summary {
+    let power = saved.holds().iter().find(|hold| hold.owner.kind() == HoldKind::Power);
+    let name = match (power.or_else(|| saved.holds().iter().next()), saved.power()) {
+        (Some(hold), _) => hold.cause,
+        (None, Power::Asleep(_)) => RunState::Suspended,
+        (None, _) => RunState::Running,
+    };
+    Summary {
+        state: name.as_str().to_owned(),
+        power: power_name(&saved.power()).to_owned(),
+        guest_ns: state.clock().map_or(0, |clock| clock.guest_ns),
+    }
 }
 
 /// The life as a section.

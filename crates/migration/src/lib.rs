@@ -23,6 +23,9 @@
 //! In postcopy the guest runs over there before all of its memory is: the rest of it follows COMMIT, and DONE comes when it is
 //! there. A connection that is lost between the two can be taken up again.
 //!
+//! A background snapshot (the module `background`) sends what a move sends, but as of one moment and with nobody's answer, and
+//! the machine stays.
+//!
 //! Machines kept in a directory are in [`snapshot`], and the list of what goes on under a manager's id in [`jobs`].
 //!
 //! Invariants:
@@ -36,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod background;
 mod brake;
 mod capabilities;
 mod channel;
@@ -85,6 +89,9 @@ pub enum MigrationError {
     /// A parameter that cannot be.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
+    /// A background snapshot beside one that is still being written.
+    #[error("a snapshot of the machine is still being written")]
+    Saving,
     /// `migrate-continue` at another time.
     #[error("Migration not in expected state: {}", .0.map_or("none", MigrationStatus::as_str))]
     NotExpected(Option<MigrationStatus>),
@@ -219,16 +226,22 @@ impl Migrations {
     /// Begins to send the machine to `address`. A connection that fails is told by the migration's status.
     pub fn migrate(&self, by: By, address: &Address, lent: &Lent<'_>) -> Result<Job, MigrationError> {
         outgoing::may_begin(&self.shared.engine.status())?;
+        let is_saved = self.shared.engine.ram().is_some_and(|ram| ram.is_being_saved());
+        if is_saved && self.capabilities().has(Capability::BackgroundSnapshot) {
+            return Err(MigrationError::Saving);
+        }
         let tls = tls::Client::of(&self.shared.settings(), &self.shared.objects, address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         let target = open::Target::prepare(address, lent, &cutter)?.sealed(tls);
         let progress = Arc::new(Progress::new(Direction::Outgoing, None, Instant::now()));
         let underway = Underway { progress, cutter, gate: Arc::default(), line: Arc::default() };
         let engine = &self.shared.engine;
-        self.begin(underway, |this, underway| {
-            let work = outgoing::work(this, underway, target);
-            engine.begin(by, ManagementRequest::MigrateStart, work)
-        })
+        let (request, make): (_, fn(&_, &_, _) -> _) =
+            match self.capabilities().has(Capability::BackgroundSnapshot) {
+                true => (ManagementRequest::BackgroundStart, background::work),
+                false => (ManagementRequest::MigrateStart, outgoing::work),
+            };
+        self.begin(underway, |this, underway| engine.begin(by, request, make(this, underway, target)))
     }
 
     /// Begins to take in a machine from `address`. `exit`: if that fails the process ends.

@@ -108,6 +108,8 @@ pub(crate) enum OutgoingError {
     Chunk(#[from] ram::OpenError),
     #[error(transparent)]
     Log(#[from] ram::LogsInUse),
+    #[error(transparent)]
+    Save(#[from] ram::SaveInUse),
     #[error("this machine has no memory")]
     NoMemory,
     #[error("the host has lost a page of guest memory")]
@@ -208,9 +210,7 @@ impl Outgoing<'_> {
     fn run(&mut self, target: Target) -> Result<(), OutgoingError> {
         let compresses = target.compresses();
         let ram = self.engine().ram().ok_or(OutgoingError::NoMemory)?;
-        let mut header = Header::new(FileId::random()?, ram.size());
-        header.created_ms = since_1970_ms();
-        header.program = concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned();
+        let mut header = header(&ram)?;
         let channel = match target.open(&self.cutter)? {
             Opened::File { file, offset } if self.has(Capability::MappedRam) => {
                 if offset != 0 {
@@ -523,7 +523,12 @@ impl Outgoing<'_> {
     }
 }
 
-fn since_1970_ms() -> u64 {
+/// What is sent of a machine before everything else.
+pub(crate) fn header(ram: &Ram) -> io::Result<Header> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    Ok(Header {
+        created_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..Header::new(FileId::random()?, ram.size())
+    })
 }

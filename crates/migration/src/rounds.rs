@@ -85,6 +85,22 @@ enum Out {
     Mapped(Box<Mapped>),
 }
 
+impl Out {
+    /// Pages of one chunk; into a file only all of them.
+    fn memory(&mut self, first: usize, bytes: &[u8]) -> Result<Form, OutgoingError> {
+        match self {
+            Self::Stream(out) => Ok(out.memory(first as u64, bytes)?),
+            Self::Mapped(mapped) => {
+                let begin = Instant::now();
+                let form = mapped.writer.chunk((first / PAGES_PER_CHUNK) as u64, bytes)?;
+                mapped.busy += begin.elapsed();
+                mapped.bytes += if form == Form::Zero { 0 } else { bytes.len() as u64 };
+                Ok(form)
+            }
+        }
+    }
+}
+
 /// A file in which each chunk has its place.
 struct Mapped {
     writer: MappedWriter,
@@ -291,17 +307,20 @@ impl Rounds {
         let bytes = count * PAGE_SIZE as usize;
         let buffer = self.page.get_mut(..bytes).ok_or_else(|| io::Error::other("more than a chunk"))?;
         self.ram.read(self.ram.base() + first as u64 * PAGE_SIZE, buffer)?;
-        let form = match &mut self.out {
-            Out::Stream(out) => out.memory(first as u64, buffer)?,
-            Out::Mapped(mapped) => {
-                let begin = Instant::now();
-                let form = mapped.writer.chunk((first / PAGES_PER_CHUNK) as u64, buffer)?;
-                mapped.busy += begin.elapsed();
-                mapped.bytes += if form == Form::Zero { 0 } else { bytes as u64 };
-                form
-            }
-        };
+        let form = self.out.memory(first, buffer)?;
         self.sent(count, form);
+        Ok(form)
+    }
+
+    /// A chunk as it was, whatever it is by now. None: it was zero.
+    pub(crate) fn saved(&mut self, chunk: usize, content: Option<&[u8]>) -> Result<Form, OutgoingError> {
+        let (first, pages) = (chunk * PAGES_PER_CHUNK, self.ram.chunk_len(chunk) / PAGE_SIZE as usize);
+        let Some(content) = content else {
+            self.zero(first, pages)?;
+            return Ok(Form::Zero);
+        };
+        let form = self.out.memory(first, content)?;
+        self.sent(pages, form);
         Ok(form)
     }
 
@@ -315,7 +334,7 @@ impl Rounds {
     }
 
     /// Waits if more was sent than the pace allows.
-    fn keep(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
+    pub(crate) fn keep(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
         let most = (pace.most)();
         let bytes = self.bytes();
         let (since, before) = self.paced;

@@ -55,6 +55,13 @@ impl Ram {
     }
 }
 
+impl Ram {
+    /// Whether a save is on.
+    pub fn is_being_saved(&self) -> bool {
+        self.memory.tracking.on() & on::SAVE != 0
+    }
+}
+
 impl Save {
     /// Saves one more chunk, filled first if it is absent; `false`: all are saved. For one who saves in the background
     /// what nobody writes.

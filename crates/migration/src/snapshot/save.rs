@@ -6,15 +6,15 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::{By, Engine, JobControl, JobWork, ManageError, power_name};
+use engine::{By, Engine, JobControl, JobWork, ManageError};
 use ram::{CHUNK_SIZE, ChunkSink, DirtyLog, OpenError, PageSet, Portion, Ram, Save};
-use runstate::{HoldKind, ManagementRequest, MigrationRequest, Power, RunState, SavedLifecycle};
-use stream::{FileId, Header, Parent, Summary, WriteError};
+use runstate::{ManagementRequest, MigrationRequest};
+use stream::{FileId, Header, Parent, WriteError};
 
 use super::directory::{Directory, Name};
 use super::image::{Image, Machine};
 use super::{SaveOptions, Shared, SnapshotError, Tracked, restore};
-use crate::form::{save_life, to_form};
+use crate::form::{self, save_life, to_form};
 use crate::jobs::Work;
 
 /// Saves; `switched` is called when the machine goes on.
@@ -209,9 +209,7 @@ impl Switch {
         let ended = || SnapshotError::Manage(ManageError::Ended);
         let state = engine.save_state().ok_or_else(ended)?;
         let saved = engine.saved_lifecycle().ok_or_else(ended)?;
-        let guest_ns = state.clock().map_or(0, |clock| clock.guest_ns);
-        let power = power_name(&saved.power()).to_owned();
-        let summary = Summary { state: view(&saved).as_str().to_owned(), power, guest_ns };
+        let summary = form::summary(&state, &saved);
         let mut sections = vec![save_life(&saved)];
         sections.extend(state.sections.into_iter().map(to_form));
         let machine = Machine { header, summary, sections };
@@ -236,16 +234,6 @@ impl Switch {
         let save = save.map_err(|_| SnapshotError::Busy("saved"))?;
         let (save, chunks) = (Some(save), ram.chunk_count());
         Ok(Taken { machine, image, save, log, changed, chunks, memory: Some(Memory { ram, lost }) })
-    }
-}
-
-/// How the machine would be called without the job that saves it.
-fn view(saved: &SavedLifecycle) -> RunState {
-    let power = saved.holds().iter().find(|hold| hold.owner.kind() == HoldKind::Power);
-    match (power.or_else(|| saved.holds().iter().next()), saved.power()) {
-        (Some(hold), _) => hold.cause,
-        (None, Power::Asleep(_)) => RunState::Suspended,
-        (None, _) => RunState::Running,
     }
 }
 
