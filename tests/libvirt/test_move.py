@@ -120,6 +120,31 @@ class Move(Case):
                 self.assertEqual(move.ended(), (0, ""))
             moved.console("churned [0-9]+ pages, 0 wrong, clocks went back 0 times", PATIENCE)
 
+    def test_it_runs_there_before_its_memory_is_there(self):
+        with Domain(self.host) as domain, domain.on(self.other) as moved:
+            with self.moving(domain, "--postcopy") as move:
+                self.begun(domain)
+                domain.virsh("migrate-postcopy")
+                self.assertEqual(move.ended(), (0, ""))
+            self.assertEqual(domain.state(), "shut off (migrated)")
+            self.assertEqual(moved.state(), "running (migrated)")
+            domain.event("Suspended Post-copy")
+            moved.event("Resumed Post-copy")
+            check(moved, MUCH)
+
+    def test_postcopy_that_is_cut_is_told_as_failed_and_nobody_is_ended(self):
+        """To take it up again is not tested: libvirtd 11.3 itself ends on `--postcopy-resume`."""
+        with Domain(self.host) as domain, domain.on(self.other) as moved:
+            with self.moving(domain, "--postcopy") as move:
+                domain.virsh("migrate-setspeed", "--postcopy", SLOW)
+                self.begun(domain)
+                domain.virsh("migrate-postcopy")
+                moved.event("Resumed Post-copy")
+                domain.virsh("domjobabort", "--postcopy")
+                self.assertNotEqual(move.ended()[0], 0)
+            self.assertEqual(domain.state(), "paused (post-copy failed)")
+            self.assertEqual(moved.state(), "running (post-copy failed)")
+
     def test_every_command_that_libvirt_gives_is_there(self):
         with Domain(self.host) as domain, domain.on(self.other) as moved:
             filled(domain)
