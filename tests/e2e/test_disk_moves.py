@@ -226,6 +226,67 @@ class DiskMoves(Scenario):
         image.tool("e2fsck", "-fn", str(image.path))
         self.assertEqual(image.read("file"), "precious\n")
 
+    async def test_an_io_error_is_one_by_every_way_until_it_is_gone(self):
+        """The matrix for the state io-error, in one guest's life: what failed is done in the last process, and only there."""
+        image = self.stack.enter_context(Image(64 * MIB, {"hello": "x\n"}))
+        here = await self.start(DiskMover, image, "-x-snapshots", self.folder)
+        await here.mount()
+        await here.fault("write", "enospc")
+        here.console.type("echo precious > /d/file; sync; echo synced-$?.\n")
+        while await here.status() != "io-error":
+            pass
+        # Saved and loaded again; the host has room by now, and nobody has asked to go on.
+        for command in ("x-snapshot-save", "x-snapshot-load"):
+            await here.qmp(command, job_id=command, name="failed")
+            while (job := (await here.qmp("query-jobs"))[0])["status"] != "concluded":
+                pass
+            self.assertNotIn("error", job)
+            await here.qmp("job-dismiss", id=command)
+            self.assertEqual(await here.status(), "io-error")
+        # Cancelled, and then killed, at the switch-over.
+        await here.capability("pause-before-switchover")
+        for kill in (False, True):
+            there, place = await self.waiting(DiskMover, image)
+            await here.qmp("migrate", uri=place)
+            await here.told("pre-switchover")
+            if kill:
+                there.process.kill()
+                await there.exit_status()
+                await here.qmp("migrate-continue", state="pre-switchover")
+            else:
+                await here.qmp("migrate_cancel")
+            await here.told("cancelled", "failed")
+            self.assertEqual((await here.status(), await here.active()), ("io-error", True))
+        await here.capability("pause-before-switchover", False)
+        # Through a file, before its memory, and after it.
+        await here.qmp("migrate", uri=f"file:{self.folder}/saved")
+        self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+        there = await self.start(DiskMover, image, "-incoming", f"file:{self.folder}/saved")
+        while await there.status() != "io-error":
+            pass
+        here, place = there, f"unix:{self.folder}/postcopy"
+        there = await self.start(DiskMover, image, "-incoming", "defer")
+        for vm in (here, there):
+            await vm.capability("postcopy-ram")
+        await there.qmp("migrate-incoming", uri=place)
+        await here.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
+        await here.qmp("migrate", uri=place)
+        await here.told("active")
+        await here.qmp("migrate-start-postcopy")
+        for vm in (here, there):
+            self.assertEqual((await vm.told("completed", "failed"))[-1], "completed")
+        self.assertEqual(await there.status(), "io-error")
+        await there.capability("postcopy-ram", False)
+        there = await self.hop(there, image)
+        self.assertEqual((await there.status(), await there.active()), ("io-error", False))
+        await there.qmp("cont")
+        await there.console.expect(r"synced-0\.")
+        await there.console.shell("umount /d")
+        await there.qmp("quit")
+        await there.exit_status()
+        image.tool("e2fsck", "-fn", str(image.path))
+        self.assertEqual(image.read("file"), "precious\n")
+
     async def test_a_guest_goes_into_a_file_and_out_of_it_with_its_disk(self):
         image = self.stack.enter_context(Image(64 * MIB, {"hello": "x\n"}))
         here = await self.start(DiskMover, image)
