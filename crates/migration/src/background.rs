@@ -109,9 +109,11 @@ impl Background<'_> {
 
     /// Opens the place it goes to.
     fn open(&self, target: Target, ram: &Arc<Ram>) -> Result<(Rounds, Option<Channel>), OutgoingError> {
-        let (mapped, chosen) = {
+        let (mapped, chosen, level) = {
             let settings = self.shared.settings();
-            (settings.capabilities.has(Capability::MappedRam), settings.parameters.compression())
+            let (mapped, parameters) =
+                (settings.capabilities.has(Capability::MappedRam), &settings.parameters);
+            (mapped, parameters.compression(), parameters.number(Number::MultifdZstdLevel) as i32)
         };
         let packed = chosen.map_or(target.compresses(), |chosen| chosen == Compression::Zstd);
         let mut header = header(ram)?;
@@ -128,7 +130,7 @@ impl Background<'_> {
         };
         header.compression = if packed { stream::Compression::Zstd } else { stream::Compression::None };
         let writer = channel.take_writer()?;
-        let rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress))?;
+        let rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress), level)?;
         Ok((rounds, Some(channel)))
     }
 

@@ -63,6 +63,7 @@ impl Capability {
                 | MappedRam
                 | PostcopyRam
                 | BackgroundSnapshot
+                | Multifd
         )
     }
 }
@@ -83,6 +84,9 @@ pub enum CapabilityError {
     /// Several connections, and postcopy.
     #[error("Postcopy is not yet compatible with multifd")]
     PostcopyWithMultifd,
+    /// Several connections, and one file.
+    #[error("Mapped-ram migration with multifd is not available in this program")]
+    MappedWithMultifd,
     /// A file cannot ask for pages.
     #[error("Mapped-ram migration is incompatible with postcopy")]
     MappedWithPostcopy,
@@ -128,6 +132,9 @@ impl Capabilities {
         }
         if self.has(PostcopyRam) && self.has(MappedRam) {
             return Err(CapabilityError::MappedWithPostcopy);
+        }
+        if self.has(Multifd) && self.has(MappedRam) {
+            return Err(CapabilityError::MappedWithMultifd);
         }
         Ok(())
     }

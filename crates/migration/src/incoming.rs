@@ -2,22 +2,26 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use engine::{Engine, GuestState, JobControl, JobWork, ManageError, Staged, StateError, Status};
-use ram::{CHUNK_SIZE, ChunkSource, FillError, PAGE_SIZE, PAGES_PER_CHUNK, Portion, Ram, RamError};
+use ram::{ChunkSource, FillError, Portion, Ram};
 use runstate::{IncomingStage, Job, MigrationRequest, MigrationStatus, Refusal, SavedLifecycle};
-use stream::{Content, Control, Header, Item, MappedFile, Piece, ReadError, WriteError};
+use stream::{Control, Header, Item, MappedFile, ReadError, WriteError};
 
+use crate::arrivals::{Arrivals, Misfit};
 use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter, Reader, Writer};
 use crate::form::{self, Arrived};
-use crate::open::{OpenError, Opened, Source, reason};
+use crate::multifd::{self, Lines};
+use crate::open::{Doors, OpenError, Opened, Source, reason};
+use crate::parameters::Number;
 use crate::postcopy::{self, Assembly, BadSet, Chunks, InRam, Line, LinkIn, Pull, Taking, tell_arrivals};
 use crate::statistics::Progress;
-use crate::{MigrationError, Shared, Underway};
+use crate::{MigrationError, Settings, Shared, Underway};
 
 /// What refuses `migrate-incoming`, by what is published: asked before anything is opened.
 pub(crate) fn may_begin(status: &Status) -> Result<(), MigrationError> {
@@ -42,7 +46,7 @@ pub(crate) enum IncomingError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
-    Memory(#[from] RamError),
+    Misfit(#[from] Misfit),
     #[error(transparent)]
     Step(#[from] ManageError),
     #[error("the saved machine has {saved} bytes of RAM, this machine has {here}")]
@@ -61,6 +65,13 @@ pub(crate) enum IncomingError {
     Chunk(#[from] ram::OpenError),
     #[error("the source may go over to postcopy, for which the capability postcopy-ram is not on here")]
     NoPostcopy,
+    #[error("Capability multifd is {0}, but received capability is {1}")]
+    Capability(&'static str, &'static str),
+    #[error("the source sends over {there} channels (multifd-channels), here {here} are expected")]
+    Channels { there: u16, here: u16 },
+    /// One of several.
+    #[error("channel {channel}: {error}")]
+    Lane { channel: u16, error: Box<IncomingError> },
     #[error("postcopy needs a connection that goes both ways")]
     OneWay,
     #[error("this is not the migration that was paused here")]
@@ -90,9 +101,12 @@ pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, source: Source, ex
             hook.0.cut();
             hook.1.cancel();
         });
-        let postcopy = shared.settings().capabilities.has(Capability::PostcopyRam);
+        let Settings { capabilities, parameters } = shared.settings().clone();
+        let postcopy = capabilities.has(Capability::PostcopyRam);
+        let channels = parameters.number(Number::MultifdChannels) as u16;
+        let multifd = capabilities.has(Capability::Multifd).then_some(channels);
         let (engine, progress, cutter) = (&shared.engine, &*progress, &cutter);
-        let incoming = Incoming { engine, progress, cutter, line: &line, control, postcopy };
+        let incoming = Incoming { engine, progress, cutter, line: &line, control, postcopy, multifd };
         let arrived = incoming.run(source);
         progress.ended(Instant::now());
         match arrived {
@@ -127,6 +141,8 @@ struct Incoming<'a> {
     control: &'a JobControl,
     /// The guest may run before all of its memory is here.
     postcopy: bool,
+    /// Memory comes over so many channels beside the main one.
+    multifd: Option<u16>,
 }
 
 impl Incoming<'_> {
@@ -149,7 +165,12 @@ impl Incoming<'_> {
             }
         };
         self.progress.set_up(Instant::now());
-        let reader = stream::Reader::new(channel.take_reader()?, &form::limits(stream::MAX_MEMORY))?;
+        let watch = self.multifd.map(|_| channel.watch()).transpose()?;
+        // One channel that fails is to be told over this one.
+        let alarm = self.cutter.part()?;
+        let doors = watch.as_ref().and_then(|watch| source.doors(watch.as_fd(), &alarm));
+        let reader = channel.take_reader()?.ended_by(alarm);
+        let reader = stream::Reader::new(reader, &form::limits(stream::MAX_MEMORY))?;
         let header = reader.header().clone();
         let answers = if header.two_way {
             let header = Header { two_way: true, ..Header::new(header.id, header.memory) };
@@ -158,8 +179,9 @@ impl Incoming<'_> {
             None
         };
         let postcopy = false;
+        let (arrived, ram_here) = (Arrived::default(), Arc::clone(&ram));
         let mut arrival =
-            Arrival { incoming: self, ram: &ram, reader, answers, arrived: Arrived::default(), postcopy };
+            Arrival { incoming: self, ram: &ram_here, doors, reader, answers, arrived, postcopy };
         let taken = arrival.take(&header);
         if let (Err(error), Some(answers)) = (&taken, &mut arrival.answers) {
             // Who has hung up does not want to know.
@@ -173,9 +195,9 @@ impl Incoming<'_> {
                 Ok(MigrationRequest::IncomingLoaded { saved: *saved, postcopy: false })
             }
             Taken::But(pull) => {
+                let Arrival { reader, answers, .. } = arrival;
                 // Nobody else is to come to this place, but to the same one perhaps after a lost connection.
                 drop(source);
-                let Arrival { reader, answers, .. } = arrival;
                 let writer = answers.ok_or(IncomingError::OneWay)?;
                 let Incoming { engine, progress, control, line, .. } = *self;
                 let header = Header { two_way: true, ..Header::new(header.id, header.memory) };
@@ -250,7 +272,9 @@ impl Incoming<'_> {
 /// A machine on its way in.
 struct Arrival<'a> {
     incoming: &'a Incoming<'a>,
-    ram: &'a Ram,
+    ram: &'a Arc<Ram>,
+    /// Where further channels would come in.
+    doors: Option<Doors<'a>>,
     reader: stream::Reader<Reader>,
     answers: Option<stream::Writer<Writer>>,
     arrived: Arrived,
@@ -280,31 +304,23 @@ impl Arrival<'_> {
         }
         // What is here is of a guest that never ran; from here on all is zero that has not come.
         self.ram.clear();
-        let mut seen = vec![Seen::Not; self.ram.chunk_count()];
+        let seen = Arc::new(Arrivals::new(self.ram.chunk_count()));
         let progress = self.incoming.progress;
         progress.total.set(here);
-        let mut absent = Assembly::new(seen.len());
-        loop {
-            match self.reader.read()? {
-                Item::Memory(piece) => put(self.ram, &piece, &mut seen)?,
-                Item::Section(section) => self.arrived.add(section)?,
-                Item::Summary(_) => {}
-                Item::Control(Control::Round { number }) => progress.dirty_sync_count.set(number.into()),
-                Item::Control(Control::Absent { first, bits }) if self.postcopy => {
-                    absent.add(first, &bits)?
-                }
-                Item::Control(Control::Ready) if self.answers.is_some() => break,
-                Item::End if self.answers.is_none() => break,
-                Item::Control(_) => return Err(IncomingError::Misplaced("a word of the handshake")),
-                Item::End => return Err(IncomingError::Misplaced("the end")),
-            }
+        let mut absent = Assembly::new(seen.count());
+        let lines = self.gather(header, &seen)?;
+        let come = self.memory(&seen, lines.as_ref(), &mut absent);
+        if let (Err(_), Some(error)) = (&come, lines.as_ref().and_then(Lines::failure)) {
+            // Of several connections that end the first one says more.
+            return Err(error);
         }
+        come?;
+        drop(lines);
         let absent = absent.whole().filter(|absent| !absent.is_empty());
         let follows = |chunk: usize| absent.is_some_and(|absent| absent.has(chunk));
-        let missing =
-            seen.iter().enumerate().filter(|(at, seen)| **seen == Seen::Not && !follows(*at)).count();
+        let missing = seen.missing(follows);
         if missing > 0 {
-            return Err(IncomingError::Incomplete(missing, seen.len()));
+            return Err(IncomingError::Incomplete(missing, seen.count()));
         }
         let state = self.arrived.take_state();
         self.incoming.engine.check_state(&state)?;
@@ -324,6 +340,48 @@ impl Arrival<'_> {
         }
         progress.transferred.set(self.reader.totals().bytes);
         Ok(Taken::Whole(Box::new(saved)))
+    }
+
+    /// Further channels, if the source has said that there are to be some.
+    fn gather(&mut self, header: &Header, seen: &Arc<Arrivals>) -> Result<Option<Lines>, IncomingError> {
+        let Some((count, doors)) = self.incoming.multifd.zip(self.doors.as_ref()) else { return Ok(None) };
+        let into = (Arc::clone(self.ram), Arc::clone(seen));
+        let lines = Lines::gather(doors, header, count, into, self.incoming.cutter)?;
+        if lines.is_none() {
+            self.reader.read()?;
+            return Err(IncomingError::Misplaced("what comes before all channels are there"));
+        }
+        Ok(lines)
+    }
+
+    /// Everything up to READY, or the end of what nobody answers.
+    fn memory(
+        &mut self,
+        seen: &Arrivals,
+        lines: Option<&Lines>,
+        absent: &mut Assembly,
+    ) -> Result<(), IncomingError> {
+        let progress = self.incoming.progress;
+        loop {
+            match self.reader.read()? {
+                Item::Memory(piece) => seen.put(self.ram, &piece)?,
+                Item::Section(section) => self.arrived.add(section)?,
+                Item::Summary(_) => {}
+                Item::Control(Control::Round { number }) => {
+                    progress.dirty_sync_count.set(number.into());
+                    lines.map_or(Ok(()), |lines| lines.round(number))?;
+                }
+                Item::Control(Control::Absent { first, bits }) if self.postcopy => {
+                    absent.add(first, &bits)?
+                }
+                Item::Control(Control::Ready) if self.answers.is_some() => {
+                    return lines.map_or(Ok(()), Lines::ended);
+                }
+                Item::End if self.answers.is_none() => return Ok(()),
+                Item::Control(_) => return Err(IncomingError::Misplaced("a word of the handshake")),
+                Item::End => return Err(IncomingError::Misplaced("the end")),
+            }
+        }
     }
 
     /// Stages what has come; `absent` of memory follows when it runs.
@@ -354,8 +412,18 @@ impl Arrival<'_> {
         if self.postcopy && !self.incoming.postcopy {
             return Err(IncomingError::NoPostcopy);
         }
+        match (multifd::channels(&features), self.incoming.multifd) {
+            (Some(_), None) => return Err(IncomingError::Capability("off", "on")),
+            (None, Some(_)) => return Err(IncomingError::Capability("on", "off")),
+            (Some(there), Some(here)) if there != here => {
+                return Err(IncomingError::Channels { there, here });
+            }
+            _ => {}
+        }
         if let Some(answers) = &mut self.answers {
-            let features = if self.postcopy { vec![postcopy::FEATURE.to_owned()] } else { Vec::new() };
+            let postcopy = self.postcopy.then(|| postcopy::FEATURE.to_owned());
+            let multifd = self.incoming.multifd.map(multifd::feature);
+            let features = postcopy.into_iter().chain(multifd).collect();
             answers.control(&Control::Accepted { features })?;
         }
         Ok(())
@@ -371,66 +439,4 @@ impl Arrival<'_> {
             }
         }
     }
-}
-
-/// What has come of a chunk.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Seen {
-    /// Nothing yet: it is zero.
-    Not,
-    /// That it is zero.
-    Zero,
-    /// Content.
-    Content,
-}
-
-/// Puts pages where they belong, and notes which chunks have come.
-fn put(ram: &Ram, piece: &Piece<'_>, seen: &mut [Seen]) -> Result<(), IncomingError> {
-    let (first, pages) = (piece.page as usize, piece.pages as usize);
-    match piece.content {
-        Content::Bytes(bytes) => {
-            let chunk = first / PAGES_PER_CHUNK;
-            if bytes.len() == ram.chunk_len(chunk) {
-                ram.write_chunk(chunk, bytes)?;
-                note(seen, chunk, Seen::Content);
-            } else {
-                begun(seen, chunk)?;
-                note(seen, chunk, Seen::Content);
-                ram.write(ram.base() + piece.page * PAGE_SIZE, bytes)?;
-            }
-        }
-        Content::Zero => {
-            let mut page = first;
-            while page < first + pages {
-                let chunk = page / PAGES_PER_CHUNK;
-                let in_chunk = ram.chunk_len(chunk) / PAGE_SIZE as usize;
-                let offset = page % PAGES_PER_CHUNK;
-                let count = (in_chunk - offset).min(first + pages - page);
-                if count == in_chunk {
-                    if seen.get(chunk) == Some(&Seen::Content) {
-                        ram.zero_chunk(chunk)?;
-                    }
-                    note(seen, chunk, Seen::Zero);
-                } else if begun(seen, chunk)? == Seen::Content {
-                    let zeros = &[0; CHUNK_SIZE][..count * PAGE_SIZE as usize];
-                    ram.write(ram.base() + page as u64 * PAGE_SIZE, zeros)?;
-                }
-                page += count;
-            }
-        }
-        Content::Parent => return Err(IncomingError::Parent),
-    }
-    Ok(())
-}
-
-fn note(seen: &mut [Seen], chunk: usize, now: Seen) {
-    if let Some(seen) = seen.get_mut(chunk) {
-        *seen = now;
-    }
-}
-
-/// What there is of a chunk of which some pages come anew.
-fn begun(seen: &[Seen], chunk: usize) -> Result<Seen, IncomingError> {
-    let before = seen.get(chunk).copied().filter(|seen| *seen != Seen::Not);
-    before.ok_or(IncomingError::Misplaced("a part of a chunk that has not come"))
 }

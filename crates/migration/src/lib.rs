@@ -20,6 +20,8 @@
 //! What is set to go by TLS (`tls-creds`) is sealed before the first of these words, by the credentials among [`Objects`]; who
 //! cannot show who he is never gets as far as HELLO.
 //!
+//! With `multifd` memory goes over further connections, which are taken after ACCEPT and have ended before READY.
+//!
 //! In postcopy the guest runs over there before all of its memory is: the rest of it follows COMMIT, and DONE comes when it is
 //! there. A connection that is lost between the two can be taken up again.
 //!
@@ -39,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod arrivals;
 mod background;
 mod brake;
 mod capabilities;
@@ -46,6 +49,7 @@ mod channel;
 mod form;
 mod incoming;
 pub mod jobs;
+mod multifd;
 mod objects;
 mod open;
 mod outgoing;
@@ -113,6 +117,9 @@ pub enum MigrationError {
     /// It is to go by TLS, and cannot.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Several connections to where there is one.
+    #[error("Migration requires multi-channel URIs (e.g. tcp)")]
+    OneChannel,
     /// The host has no descriptor for it.
     #[error("the host refuses a descriptor")]
     NoDescriptor,
@@ -226,6 +233,7 @@ impl Migrations {
     /// Begins to send the machine to `address`. A connection that fails is told by the migration's status.
     pub fn migrate(&self, by: By, address: &Address, lent: &Lent<'_>) -> Result<Job, MigrationError> {
         outgoing::may_begin(&self.shared.engine.status())?;
+        self.check_channels(address)?;
         let is_saved = self.shared.engine.ram().is_some_and(|ram| ram.is_being_saved());
         if is_saved && self.capabilities().has(Capability::BackgroundSnapshot) {
             return Err(MigrationError::Saving);
@@ -253,6 +261,7 @@ impl Migrations {
         exit: bool,
     ) -> Result<Job, MigrationError> {
         incoming::may_begin(&self.shared.engine.status())?;
+        self.check_channels(address)?;
         let tls = tls::Server::of(&self.shared.settings(), &self.shared.objects, address)?;
         let cutter = Cutter::new().map_err(|_| MigrationError::NoDescriptor)?;
         let source = open::Source::prepare(address, lent, &cutter)?.sealed(tls);
@@ -264,6 +273,15 @@ impl Migrations {
             let work = incoming::work(this, underway, source, exit);
             engine.begin(by, ManagementRequest::MigrateIncoming, work)
         })
+    }
+
+    /// `multifd` connects more than once.
+    fn check_channels(&self, address: &Address) -> Result<(), MigrationError> {
+        let several = matches!(address, Address::Unix(_) | Address::Tcp { .. });
+        if several || !self.capabilities().has(Capability::Multifd) {
+            return Ok(());
+        }
+        Err(MigrationError::OneChannel)
     }
 
     /// Begins a job. It is what [`Self::report`] tells of from its first event on; refused, what was told before stays.

@@ -1,25 +1,29 @@
 //! The machine goes away: memory while it runs, then the rest of it while it stands, then the word that makes it the other
 //! side's.
 
+mod error;
+
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use engine::{Engine, JobControl, JobWork, ManageError, Status};
-use ram::{PageSet, Ram, RamError};
+use engine::{Engine, JobControl, JobWork, Status};
+use ram::{PageSet, Ram};
 use runstate::{Hold, IncomingStage, Job, MigrationRequest, MigrationStatus, Owner, Refusal};
-use stream::{Control, FileId, Header, ReadError, Summary, WriteError};
+use stream::{Control, FileId, Header, Summary};
 
 use crate::brake::Brake;
 use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter};
-use crate::open::{OpenError, Opened, Target, reason};
+use crate::multifd;
+use crate::open::{Opened, Target};
 use crate::parameters::{Compression, Number, Parameters};
 use crate::peer::Peer;
-use crate::postcopy::{self, BadSet, Chunks, Leaving, Line, Link};
+use crate::postcopy::{self, Chunks, Leaving, Line, Link};
 use crate::rounds::{Pace, Rounds};
 use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway, form};
+pub(crate) use error::OutgoingError;
 
 /// How often a migration that waits to go on looks whether it was cancelled.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -82,76 +86,6 @@ pub(crate) fn may_begin(status: &Status) -> Result<(), MigrationError> {
     Err(refusal.into())
 }
 
-/// Why a machine did not go, or why nobody knows whether it did.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OutgoingError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error("{}", reason(.0))]
-    Io(#[from] io::Error),
-    #[error("cannot write the machine's state: {}", reason(.0))]
-    Send(#[source] io::Error),
-    #[error(transparent)]
-    Write(WriteError),
-    #[error("the destination's answer: {0}")]
-    Read(ReadError),
-    /// In the destination's words.
-    #[error("{0}")]
-    Refused(String),
-    #[error("the destination answers with {0}, which does not belong here")]
-    Misplaced(&'static str),
-    #[error(transparent)]
-    Step(#[from] ManageError),
-    #[error(transparent)]
-    Memory(#[from] RamError),
-    #[error(transparent)]
-    Chunk(#[from] ram::OpenError),
-    #[error(transparent)]
-    Log(#[from] ram::LogsInUse),
-    #[error(transparent)]
-    Save(#[from] ram::SaveInUse),
-    #[error("this machine has no memory")]
-    NoMemory,
-    #[error("the host has lost a page of guest memory")]
-    HostMemory,
-    #[error("the machine has ended")]
-    Ended,
-    #[error("a disk cannot be flushed: {0}")]
-    Flush(Arc<str>),
-    #[error("Mapped-ram migration needs a file, file:PATH")]
-    NotMappable,
-    #[error("Mapped-ram migration writes a file from its beginning, not from an offset")]
-    MappedOffset,
-    #[error("Unable to open return-path for postcopy")]
-    NoReturnPath,
-    #[error("the destination cannot run a guest before all of its memory is there")]
-    NoPostcopy,
-    #[error("the destination's answer: {0}")]
-    Set(#[from] BadSet),
-    #[error("the destination answers for another migration")]
-    OtherMachine,
-    #[error("the migration was cancelled")]
-    Cancelled,
-}
-
-impl From<WriteError> for OutgoingError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Io(error) => Self::Send(error),
-            error => Self::Write(error),
-        }
-    }
-}
-
-impl From<ReadError> for OutgoingError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Io(error) => Self::Io(error),
-            error => Self::Read(error),
-        }
-    }
-}
-
 /// The job.
 pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, target: Target) -> JobWork {
     let shared = Arc::clone(shared);
@@ -209,6 +143,7 @@ impl Outgoing<'_> {
 
     fn run(&mut self, target: Target) -> Result<(), OutgoingError> {
         let compresses = target.compresses();
+        let again = target.again();
         let ram = self.engine().ram().ok_or(OutgoingError::NoMemory)?;
         let mut header = header(&ram)?;
         let channel = match target.open(&self.cutter)? {
@@ -228,7 +163,7 @@ impl Outgoing<'_> {
         let chosen = self.shared.settings().parameters.compression();
         let packed = chosen.map_or(compresses, |chosen| chosen == Compression::Zstd);
         header.compression = if packed { stream::Compression::Zstd } else { stream::Compression::None };
-        self.through(&ram, channel, header)
+        self.through(&ram, channel, header, again)
     }
 
     fn through(
@@ -236,6 +171,7 @@ impl Outgoing<'_> {
         ram: &Arc<Ram>,
         mut channel: Channel,
         mut header: Header,
+        again: Option<Target>,
     ) -> Result<(), OutgoingError> {
         header.two_way = channel.is_two_way();
         if self.has(Capability::PostcopyRam) && !header.two_way {
@@ -243,14 +179,20 @@ impl Outgoing<'_> {
         }
         let reader = if header.two_way { Some(channel.take_reader()?) } else { None };
         let writer = channel.take_writer()?;
-        let mut rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress))?;
+        let (progress, level) = (Arc::clone(&self.progress), self.level());
+        let mut rounds = Rounds::new(Arc::clone(ram), writer, &header, progress, level)?;
         let mut peer = reader.map(Peer::new);
-        let sent = self.send(ram, &mut rounds, peer.as_mut());
-        if let (Err(OutgoingError::Send(_)), Some(peer)) = (&sent, &mut peer) {
-            // It has hung up: perhaps it has said why.
-            if let Some(why) = peer.reason() {
-                return Err(why);
-            }
+        let sent = match &mut peer {
+            Some(peer) => self.meet(ram, &header, &mut rounds, peer, again),
+            None => Ok(()),
+        };
+        let sent = sent.and_then(|()| self.send(ram, &mut rounds, peer.as_mut()));
+        if let (Err(error), Some(peer)) = (&sent, &mut peer)
+            && error.is_hang_up()
+            // Perhaps it has said why.
+            && let Some(why) = peer.reason()
+        {
+            return Err(why);
         }
         match (sent?, peer) {
             (None, Some(peer)) => self.commit_to(rounds, peer),
@@ -267,9 +209,6 @@ impl Outgoing<'_> {
         rounds: &mut Rounds,
         mut peer: Option<&mut Peer>,
     ) -> Result<Option<Chunks>, OutgoingError> {
-        if let Some(peer) = &mut peer {
-            self.greet(rounds, peer)?;
-        }
         rounds.summary(self.summary())?;
         self.progress.set_up(Instant::now());
         let engine = self.engine().clone();
@@ -337,6 +276,7 @@ impl Outgoing<'_> {
             None => {
                 self.begin_pass(pass + 1)?;
                 rounds.pages(&pages, None)?;
+                rounds.end_lanes()?;
             }
         }
         drop(log);
@@ -357,22 +297,52 @@ impl Outgoing<'_> {
         Ok(absent)
     }
 
-    /// HELLO.
-    fn greet(&self, rounds: &mut Rounds, peer: &mut Peer) -> Result<(), OutgoingError> {
+    /// HELLO, and further channels if they are wanted.
+    fn meet(
+        &self,
+        ram: &Arc<Ram>,
+        header: &Header,
+        rounds: &mut Rounds,
+        peer: &mut Peer,
+        again: Option<Target>,
+    ) -> Result<(), OutgoingError> {
+        let channels = self.has(Capability::Multifd).then(|| self.number(Number::MultifdChannels) as u16);
+        self.greet(rounds, peer, channels)?;
+        let Some((count, target)) = channels.zip(again) else { return Ok(()) };
+        let (progress, level) = (Arc::clone(&self.progress), self.level());
+        let plan = multifd::Plan { ram: Arc::clone(ram), header: header.clone(), level, progress, count };
+        rounds.spread(multifd::Lanes::open(plan, &target, &self.cutter)?);
+        Ok(())
+    }
+
+    fn greet(
+        &self,
+        rounds: &mut Rounds,
+        peer: &mut Peer,
+        channels: Option<u16>,
+    ) -> Result<(), OutgoingError> {
         let board = form::encode_board(&self.engine().board());
-        let postcopy = self.has(Capability::PostcopyRam);
-        let features = if postcopy { vec![postcopy::FEATURE.to_owned()] } else { Vec::new() };
+        let postcopy = self.has(Capability::PostcopyRam).then(|| postcopy::FEATURE.to_owned());
+        let multifd = channels.map(multifd::feature);
+        let features = postcopy.iter().chain(&multifd).cloned().collect();
         rounds.control(&Control::Hello { board, features })?;
         match peer.word()? {
-            Control::Accepted { features }
-                if postcopy && !features.iter().any(|name| name == postcopy::FEATURE) =>
-            {
-                Err(OutgoingError::NoPostcopy)
+            Control::Accepted { features } => {
+                let knows = |name: &Option<String>| name.as_ref().is_none_or(|name| features.contains(name));
+                match (knows(&postcopy), knows(&multifd)) {
+                    (true, true) => Ok(()),
+                    (false, _) => Err(OutgoingError::NoPostcopy),
+                    (_, false) => Err(OutgoingError::NoMultifd),
+                }
             }
-            Control::Accepted { .. } => Ok(()),
             Control::Refused { text } => Err(OutgoingError::Refused(text)),
             _ => Err(OutgoingError::Misplaced("another word than that it accepts")),
         }
+    }
+
+    /// How hard memory is compressed where it is.
+    fn level(&self) -> i32 {
+        self.number(Number::MultifdZstdLevel) as i32
     }
 
     /// What the other side does not have as it is: what was written since it was sent, and what was never sent.
@@ -470,6 +440,7 @@ impl Outgoing<'_> {
         let leaving = Leaving {
             ram: Arc::clone(ram),
             header,
+            level: self.level(),
             life: form::save_life(&saved),
             absent,
             progress: Arc::clone(&self.progress),

@@ -31,6 +31,8 @@ pub enum Number {
     DowntimeLimit,
     /// `multifd-channels`.
     MultifdChannels,
+    /// `multifd-zstd-level`: also of a migration over one connection.
+    MultifdZstdLevel,
 }
 
 /// What is known of a number.
@@ -53,7 +55,7 @@ const RATE: &str = "an integer in the range of 0 to 18446744073709551615 bytes/s
 
 /// Every number, in the order of the enumeration.
 #[rustfmt::skip]
-static NUMBERS: [Definition; 13] = [
+static NUMBERS: [Definition; 14] = [
     number(Number::AnnounceInitial, "announce-initial", " ms", 50, 0..=100_000, "a value between 0 and 100000"),
     number(Number::AnnounceMax, "announce-max", " ms", 550, 0..=100_000, "a value between 0 and 100000"),
     number(Number::AnnounceRounds, "announce-rounds", "", 5, 0..=1000, "a value between 0 and 1000"),
@@ -67,6 +69,7 @@ static NUMBERS: [Definition; 13] = [
     number(Number::MaxPostcopyBandwidth, "max-postcopy-bandwidth", " bytes/second", 0, 0..=u64::MAX, RATE),
     number(Number::DowntimeLimit, "downtime-limit", " ms", 300, 0..=2_000_000, "an integer in the range of 0 to (2000 * 1000) ms"),
     number(Number::MultifdChannels, "multifd-channels", "", 2, 1..=255, "a value between 1 and 255"),
+    number(Number::MultifdZstdLevel, "multifd-zstd-level", "", 1, 0..=20, "a value between 0 and 20"),
 ];
 
 const fn number(

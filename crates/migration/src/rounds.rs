@@ -16,6 +16,7 @@ use ram::{DirtyLog, PAGE_SIZE, PAGES_PER_CHUNK, PageSet, Ram};
 use stream::{Control, Form, Header, MappedWriter, Section, Summary};
 
 use crate::channel::{Cutter, Writer};
+use crate::multifd::Lanes;
 use crate::outgoing::OutgoingError;
 use crate::statistics::Progress;
 
@@ -34,6 +35,11 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(writer: Writer) -> Self {
         Self { writer, bytes: 0, busy: Duration::ZERO }
+    }
+
+    /// For how long it was being written.
+    pub(crate) fn busy(&self) -> Duration {
+        self.busy
     }
 
     fn timed(&mut self, write: impl FnOnce(&mut Writer) -> io::Result<usize>) -> io::Result<usize> {
@@ -119,6 +125,8 @@ pub(crate) struct Rounds {
     /// When bytes were last held against the pace, and how many there were.
     paced: (Instant, u64),
     page: Vec<u8>,
+    /// What has content goes this way (`multifd`).
+    lanes: Option<Lanes>,
     /// Bytes that went over connections before this one.
     earlier: u64,
 }
@@ -130,8 +138,9 @@ impl Rounds {
         writer: Writer,
         header: &Header,
         progress: Arc<Progress>,
+        level: i32,
     ) -> Result<Self, OutgoingError> {
-        let out = Out::Stream(Box::new(stream::Writer::new(Meter::new(writer), header)?));
+        let out = Out::Stream(Box::new(stream::Writer::at_level(Meter::new(writer), header, level)?));
         Ok(Self::over(ram, out, progress))
     }
 
@@ -152,7 +161,36 @@ impl Rounds {
         progress.total.set(ram.size());
         progress.remaining.set(ram.size());
         let earlier = progress.transferred.get();
-        Self { ram, out, progress, paced: (Instant::now(), 0), page: vec![0; ram::CHUNK_SIZE], earlier }
+        Self {
+            ram,
+            out,
+            progress,
+            paced: (Instant::now(), 0),
+            page: vec![0; ram::CHUNK_SIZE],
+            lanes: None,
+            earlier,
+        }
+    }
+
+    /// From here on what has content goes over these.
+    pub(crate) fn spread(&mut self, lanes: Lanes) {
+        self.lanes = Some(lanes);
+    }
+
+    /// What was sent in this round, over whatever connection, is before what follows.
+    fn end_round(&mut self) -> Result<(), OutgoingError> {
+        if let Some(lanes) = &self.lanes {
+            let number = lanes.mark(false)?;
+            self.control(&Control::Round { number })?;
+        }
+        self.flush()?;
+        self.count();
+        Ok(())
+    }
+
+    /// No content follows.
+    pub(crate) fn end_lanes(&mut self) -> Result<(), OutgoingError> {
+        self.lanes.as_ref().map_or(Ok(()), |lanes| lanes.mark(true).map(drop))
     }
 
     /// Says a word of the handshake, where there is somebody to hear it.
@@ -191,13 +229,17 @@ impl Rounds {
 
     /// Bytes written.
     pub(crate) fn bytes(&self) -> u64 {
-        match &self.out {
+        let main = match &self.out {
             Out::Stream(out) => out.totals().bytes,
             Out::Mapped(mapped) => mapped.bytes,
-        }
+        };
+        main + self.lanes.as_ref().map_or(0, Lanes::bytes)
     }
 
     fn speed(&self) -> f64 {
+        if let Some(lanes) = &self.lanes {
+            return if lanes.bytes() < FEW { ASSUMED } else { lanes.speed() };
+        }
         let (bytes, busy) = match &self.out {
             Out::Stream(out) => (out.get_ref().bytes, out.get_ref().busy),
             Out::Mapped(mapped) => (mapped.bytes, mapped.busy),
@@ -231,8 +273,7 @@ impl Rounds {
             }
             chunk += 1;
         }
-        self.flush()?;
-        self.count();
+        self.end_round()?;
         Ok(chunk)
     }
 
@@ -251,7 +292,7 @@ impl Rounds {
             Out::Stream(out) => out.zero(first as u64, pages as u64)?,
             Out::Mapped(mapped) => mapped.writer.zero((first / PAGES_PER_CHUNK) as u64)?,
         }
-        self.sent(pages, Form::Zero);
+        self.progress.sent(pages as u64, Form::Zero);
         Ok(())
     }
 
@@ -284,8 +325,7 @@ impl Rounds {
         if let Some((first, count)) = run {
             self.run(first, count)?;
         }
-        self.flush()?;
-        self.count();
+        self.end_round()?;
         Ok(true)
     }
 
@@ -304,11 +344,15 @@ impl Rounds {
 
     /// `count` pages of one chunk.
     fn run(&mut self, first: usize, count: usize) -> Result<Form, OutgoingError> {
+        if let Some(lanes) = &self.lanes {
+            lanes.send(first, count)?;
+            return Ok(Form::Raw);
+        }
         let bytes = count * PAGE_SIZE as usize;
         let buffer = self.page.get_mut(..bytes).ok_or_else(|| io::Error::other("more than a chunk"))?;
         self.ram.read(self.ram.base() + first as u64 * PAGE_SIZE, buffer)?;
         let form = self.out.memory(first, buffer)?;
-        self.sent(count, form);
+        self.progress.sent(count as u64, form);
         Ok(form)
     }
 
@@ -320,17 +364,8 @@ impl Rounds {
             return Ok(Form::Zero);
         };
         let form = self.out.memory(first, content)?;
-        self.sent(pages, form);
+        self.progress.sent(pages as u64, form);
         Ok(form)
-    }
-
-    fn sent(&self, pages: usize, form: Form) {
-        let (pages, progress) = (pages as u64, &self.progress);
-        match form {
-            Form::Zero => progress.duplicate.add(pages),
-            _ => progress.normal.add(pages),
-        }
-        progress.remaining.set(progress.remaining.get().saturating_sub(pages * PAGE_SIZE));
     }
 
     /// Waits if more was sent than the pace allows.
@@ -365,6 +400,9 @@ impl Rounds {
     /// Takes what was sent into the statistics.
     pub(crate) fn count(&self) {
         self.progress.transferred.set(self.earlier + self.bytes());
+        if let Some(lanes) = &self.lanes {
+            self.progress.multifd_bytes.set(lanes.bytes());
+        }
     }
 
     /// How long `bytes` would take. `given` is the speed that the user counts on; 0 is as measured.

@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use stream::Form;
+
 use crate::open::Listening;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = ram::PAGE_SIZE;
 
-/// A number that only its job writes.
+/// A number that only its job writes, from one thread or several.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -17,6 +19,12 @@ impl Counter {
     /// Raises it.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Lowers it, to 0 at most.
+    pub fn take(&self, less: u64) {
+        let lower = |value: u64| Some(value.saturating_sub(less));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
     }
 
     /// Sets it.
@@ -121,6 +129,15 @@ impl Progress {
 
     fn moments(&self) -> MutexGuard<'_, Moments> {
         self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many pages have been sent in this form.
+    pub(crate) fn sent(&self, pages: u64, form: Form) {
+        match form {
+            Form::Zero => self.duplicate.add(pages),
+            _ => self.normal.add(pages),
+        }
+        self.remaining.take(pages * PAGE_SIZE);
     }
 
     /// The connection stands; memory begins to flow.

@@ -1,6 +1,5 @@
 //! A machine that runs over there before all of its memory is there: what each side tells, and that memory is whole in the end.
 
-#[expect(dead_code, reason = "shared with the other tests")]
 #[path = "support/certificates.rs"]
 mod certificates;
 #[path = "support/postcopy.rs"]

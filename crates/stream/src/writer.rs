@@ -12,7 +12,7 @@ use crate::{CHUNK_SIZE, FORMAT_VERSION, PAGE_SIZE, Section};
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 32 << 10;
 
-/// The level of compression: the fastest, because it is to keep up with the wire.
+/// The level of compression unless another is given: a fast one, because it is to keep up with the wire.
 const LEVEL: i32 = 1;
 
 /// Writes a machine from front to back. After an error of the other side the stream is worth nothing. What was written is with the other side only after [`Writer::flush`] or
@@ -34,10 +34,18 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the header says what cannot be, or nothing can be written.
     pub fn new(out: W, header: &Header) -> Result<Self, WriteError> {
+        Self::at_level(out, header, LEVEL)
+    }
+
+    /// The same, with a level of zstd's: 1 to 22, 0 is zstd's own default, others are taken for the nearest.
+    ///
+    /// # Errors
+    /// As those of [`Self::new`].
+    pub fn at_level(out: W, header: &Header, level: i32) -> Result<Self, WriteError> {
         header.check()?;
         let packer = match header.compression {
             Compression::None => None,
-            Compression::Zstd => Some(Packer::new()?),
+            Compression::Zstd => Some(Packer::new(level)?),
         };
         let preamble = preamble(FORMAT_VERSION, Layout::Streamed);
         let mut writer = Self {
@@ -199,9 +207,17 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the other side does not take it: then the form is not complete.
     pub fn end(mut self) -> Result<W, WriteError> {
-        self.frame(Kind::End, &[])?;
-        self.flush()?;
+        self.finish()?;
         Ok(self.out.inner)
+    }
+
+    /// Writes the end mark and flushes. Nothing is to be written after it.
+    ///
+    /// # Errors
+    /// When the other side does not take it: then the form is not complete.
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.frame(Kind::End, &[])?;
+        self.flush()
     }
 }
 
@@ -277,8 +293,8 @@ struct Packer {
 }
 
 impl Packer {
-    fn new() -> Result<Self, WriteError> {
-        Ok(Self { compressor: zstd::bulk::Compressor::new(LEVEL)?, buffer: Box::new([0; CHUNK_SIZE]) })
+    fn new(level: i32) -> Result<Self, WriteError> {
+        Ok(Self { compressor: zstd::bulk::Compressor::new(level)?, buffer: Box::new([0; CHUNK_SIZE]) })
     }
 
     /// The packed form, if it is shorter.

@@ -39,6 +39,8 @@ pub struct Reader {
     patience: Patience,
     /// Nothing has come yet.
     fresh: bool,
+    /// What ends its waits, if not what ends all of the channel's.
+    cutter: Option<Cutter>,
 }
 
 /// Until when a reader waits. Clones are of the same reader.
@@ -57,6 +59,11 @@ impl Patience {
 }
 
 impl Reader {
+    /// The same, whose waits `cutter` ends: a part of the channel's, so that it can still be answered.
+    pub(crate) fn ended_by(self, cutter: Cutter) -> Self {
+        Self { cutter: Some(cutter), ..self }
+    }
+
     /// Until when it waits.
     pub fn patience(&self) -> Patience {
         self.patience.clone()
@@ -65,7 +72,8 @@ impl Reader {
 
 impl Read for Reader {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let count = self.wire.read(bytes, self.patience.get())?;
+        let cutter = self.cutter.as_ref().unwrap_or(self.wire.cutter());
+        let count = self.wire.read(bytes, self.patience.get(), cutter)?;
         if std::mem::take(&mut self.fresh)
             && let Some(bytes) = bytes.get(..count)
             && looks_sealed(bytes)
@@ -118,6 +126,7 @@ impl Channel {
             wire: Arc::clone(&wire),
             patience: Patience::default(),
             fresh: true,
+            cutter: None,
         });
         let writer = (mode != OFlags::RDONLY).then(|| Writer(wire));
         Self { reader, writer, program: None, two_way, cutter: cutter.clone() }
@@ -158,6 +167,12 @@ impl Channel {
     /// The name in the certificate that the other side has shown, if it has.
     pub(crate) fn peer_name(&self) -> Option<String> {
         self.reader.as_ref()?.wire.peer_name()
+    }
+
+    /// A descriptor that is readable when something has come.
+    pub(crate) fn watch(&self) -> io::Result<OwnedFd> {
+        let reader = self.reader.as_ref().ok_or_else(|| io::Error::other("the channel cannot be read"))?;
+        reader.wire.watch()
     }
 
     /// Whether what is sent can be answered.

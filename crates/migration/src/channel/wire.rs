@@ -59,16 +59,30 @@ impl Wire {
         Ok(Self { fd, kind, cutter: cutter.clone(), session: None })
     }
 
-    pub(super) fn read(&self, bytes: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
+    pub(super) fn cutter(&self) -> &Cutter {
+        &self.cutter
+    }
+
+    pub(super) fn watch(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// `cutter` ends this wait.
+    pub(super) fn read(
+        &self,
+        bytes: &mut [u8],
+        deadline: Option<Instant>,
+        cutter: &Cutter,
+    ) -> io::Result<usize> {
         if let Some(session) = &self.session {
-            return self.read_sealed(session, bytes, deadline);
+            return self.read_sealed(session, bytes, deadline, cutter);
         }
         loop {
             if self.kind != Kind::File {
-                if !self.cutter.wait_until(self.fd.as_fd(), PollFlags::IN, deadline)? {
+                if !cutter.wait_until(self.fd.as_fd(), PollFlags::IN, deadline)? {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-            } else if self.cutter.is_cut() {
+            } else if cutter.is_cut() {
                 return Err(cut());
             }
             let read = match self.kind {
@@ -168,6 +182,7 @@ impl Wire {
         session: &Mutex<Session>,
         bytes: &mut [u8],
         deadline: Option<Instant>,
+        cutter: &Cutter,
     ) -> io::Result<usize> {
         loop {
             let step = {
@@ -177,12 +192,10 @@ impl Wire {
                 }
                 session.pull(self.fd.as_fd()).map_err(broken)?
             };
-            if self.cutter.is_cut() {
+            if cutter.is_cut() {
                 return Err(cut());
             }
-            if step == Some(Step::Blocked)
-                && !self.cutter.wait_until(self.fd.as_fd(), PollFlags::IN, deadline)?
-            {
+            if step == Some(Step::Blocked) && !cutter.wait_until(self.fd.as_fd(), PollFlags::IN, deadline)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

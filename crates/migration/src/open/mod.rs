@@ -19,6 +19,8 @@ use rustix::process::Pid;
 
 use crate::channel::{Channel, Cutter, Program};
 use crate::tls::Failure;
+pub(crate) use reception::Reception;
+pub(crate) use source::Doors;
 pub use source::{Listening, Source};
 pub use target::Target;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rustix::event::PollFlags;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
-use super::reception::Reception;
+use super::reception::{Hear, Reception};
 use super::{Lent, OpenError, Opened, opened, passed, reason, run};
 use crate::address::Address;
 use crate::channel::{Channel, Cutter};
@@ -37,6 +37,18 @@ pub enum Listening {
     Unix(PathBuf),
     /// A host's number, and a port.
     Tcp(SocketAddr),
+}
+
+/// Where further channels come in.
+pub(crate) struct Doors<'a> {
+    /// Does not block.
+    pub(crate) listener: BorrowedFd<'a>,
+    /// Makes sure of the other side, if it is to.
+    pub(crate) seal: Arc<Hear<Channel>>,
+    /// Readable when the main channel says something, which it does not before all are there.
+    pub(crate) main: BorrowedFd<'a>,
+    /// Ends waits for the main channel.
+    pub(crate) alarm: Cutter,
 }
 
 #[derive(Debug)]
@@ -79,6 +91,17 @@ impl Source {
     /// The same, which is to be sealed.
     pub(crate) fn sealed(self, tls: Option<Server>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// Where further channels come in, beside the main one with this descriptor. None: where there is only one.
+    /// What is said on the main one is not listened to any more when `alarm` is cut.
+    pub(crate) fn doors<'a>(&'a self, main: BorrowedFd<'a>, alarm: &Cutter) -> Option<Doors<'a>> {
+        let (listener, tls) = (self.listener.as_ref()?.fd.as_fd(), self.tls.clone());
+        let seal = move |channel| match &tls {
+            None => Ok(channel),
+            Some(tls) => tls.seal(channel, Some(Instant::now() + PATIENCE)).map_err(io::Error::other),
+        };
+        Some(Doors { listener, seal: Arc::new(seal), main, alarm: alarm.clone() })
     }
 
     /// Where it is listened, if it is.

@@ -54,6 +54,16 @@ impl Target {
         Self { tls, ..self }
     }
 
+    /// The same place for one more connection, where there can be one.
+    pub(crate) fn again(&self) -> Option<Self> {
+        let place = match &self.place {
+            Place::Unix(path) => Place::Unix(path.clone()),
+            Place::Tcp { host, port } => Place::Tcp { host: host.clone(), port: *port },
+            Place::Open(_) => return None,
+        };
+        Some(Self { place, tls: self.tls.clone() })
+    }
+
     /// Whether memory is packed on the way unless the user says otherwise: where the wire or the disk is slower than that.
     pub(crate) fn compresses(&self) -> bool {
         matches!(self.place, Place::Tcp { .. } | Place::Open(Opened::File { .. }))

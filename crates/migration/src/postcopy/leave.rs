@@ -20,6 +20,8 @@ use crate::statistics::Progress;
 pub(crate) struct Leaving<'a> {
     pub(crate) ram: Arc<Ram>,
     pub(crate) header: Header,
+    /// Of compression.
+    pub(crate) level: i32,
     /// Its life, which goes with COMMIT.
     pub(crate) life: Section,
     /// What had not gone at the switch-over.
@@ -112,7 +114,7 @@ impl Leaving<'_> {
         let mut peer = Peer::new(channel.take_reader()?);
         let progress = Arc::clone(&self.progress);
         let writer = channel.take_writer()?;
-        let mut rounds = Rounds::new(Arc::clone(&self.ram), writer, &self.header, progress)?;
+        let mut rounds = Rounds::new(Arc::clone(&self.ram), writer, &self.header, progress, self.level)?;
         rounds.control(&Control::Recover { id: self.header.id })?;
         let left = self.still_absent(&mut rounds, &mut peer)?;
         Ok((Link { rounds, peer, cutter }, left))

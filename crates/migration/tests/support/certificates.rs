@@ -1,5 +1,7 @@
 //! Certificates made for a test, in folders as `tls-creds-x509` wants them.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -93,6 +93,8 @@ qapi_struct! {
         downtime_limit: Option<u64> = "downtime-limit",
         /// How many connections (`multifd`).
         multifd_channels: Option<u8> = "multifd-channels",
+        /// How hard zstd compresses, from 1 to 20; 0 is its own default. Over one connection too.
+        multifd_zstd_level: Option<u8> = "multifd-zstd-level",
         /// Most bytes a second in postcopy; 0 is no limit.
         max_postcopy_bandwidth: Option<u64> = "max-postcopy-bandwidth",
         /// Most percent by which the guest is slowed down.
@@ -216,6 +218,7 @@ impl From<&migration::Parameters> for MigrationParameters {
             avail_switchover_bandwidth: number(Number::AvailSwitchoverBandwidth),
             downtime_limit: number(Number::DowntimeLimit),
             multifd_channels: small(Number::MultifdChannels),
+            multifd_zstd_level: small(Number::MultifdZstdLevel),
             max_postcopy_bandwidth: number(Number::MaxPostcopyBandwidth),
             max_cpu_throttle: small(Number::MaxCpuThrottle),
             multifd_compression: Some(compression),
