@@ -93,7 +93,9 @@ pub(crate) fn work(shared: &Arc<Shared>, underway: &Underway, target: Target) ->
     let work = move |control: &JobControl| {
         let hook = (cutter.clone(), Arc::clone(&line));
         control.on_cancel(move || {
-            hook.0.cut();
+            if !hook.1.is_pledged() {
+                hook.0.cut();
+            }
             hook.1.cancel();
         });
         let committed = Committed::Not;
@@ -430,8 +432,9 @@ impl Outgoing<'_> {
         mut rounds: Rounds,
         peer: Peer,
     ) -> Result<(), OutgoingError> {
+        self.line.pledge();
         let saved = self.control.commit(true).inspect_err(|error| {
-            // Or it waits to be told. One that was cancelled has no connection any more.
+            // Or it would wait to be told. There is room for a word: it has taken all that came before.
             let _ = rounds.control(&Control::Refused { text: error.to_string() });
         })?;
         self.committed = Committed::Postcopy;

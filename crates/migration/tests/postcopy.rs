@@ -73,6 +73,28 @@ fn a_guest_runs_over_there_before_its_memory_does() {
     assert!(report.downtime.is_some() && report.error.is_none() && report.ram.remaining == 0);
 }
 
+/// Its memory is needed as it is until the end.
+#[test]
+fn what_is_asked_of_the_source_meanwhile_comes_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = pair();
+    let place = unix(folder.path());
+    let jobs = early(&here, &there, &place, &place);
+    here.until("MIGRATION{postcopy-active}");
+    there.until("MIGRATION{postcopy-active}");
+    here.ask(Ask::Stop);
+    here.ask(Ask::SystemReset);
+    assert_eq!((here.take(), here.state()), (Vec::new(), RunState::FinishMigrate));
+    assert_eq!(byte(&there, RAM + 10 * CHUNK), content(10));
+    pace(&here, 0, 0);
+    wait(jobs);
+    assert_eq!(
+        here.take(),
+        ["MIGRATION{completed} prelaunch", "RESET{false,host-qmp-system-reset} prelaunch"]
+    );
+    assert_eq!((there.state(), byte(&there, RAM + 13 * CHUNK)), (RunState::Running, content(13)));
+}
+
 #[test]
 fn what_fits_goes_as_precopy_does() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use engine::Job;
+use engine::{By, Job};
 use migration::Address;
 use postcopy::*;
 use ram::RamError;
 use runstate::{ManagementRequest as Ask, MigrationStatus, RunState};
 use support::{PATIENCE, World, unix};
-use vmcore::testing::Step;
+use vmcore::testing::{FakeStorage, Mishap, Step};
 
 /// Begins a move, and waits until the guest runs over there with its memory here.
 #[track_caller]
@@ -189,6 +189,10 @@ fn a_paused_machine_over_there_is_asked_stopped_and_woken_and_goes_on_when_it_is
     );
     let report = here.migrations.report().unwrap();
     assert_eq!(report.error.as_deref(), Some("the connection was cut by migrate-pause"));
+    // The guest falls asleep by itself, and is woken.
+    there.fall_asleep();
+    there.ask(Ask::SystemWakeup);
+    assert_eq!(there.take(), ["WAKEUP running"]);
     // A hart that needs what is absent stands before its access, and the machine can be stopped all the same.
     there.scripts[0].then(Step::Write(RAM + 14 * CHUNK, None));
     assert!(matches!(there.ram().read(RAM + 14 * CHUNK, &mut [0]), Err(RamError::Delayed { .. })));
@@ -302,5 +306,37 @@ fn either_side_can_be_ended_while_it_waits() {
     for world in [here, there] {
         world.ask(Ask::Quit { cause: runstate::ShutdownCause::HostQmpQuit });
         assert_eq!(world.engine.wait(), 0);
+    }
+}
+
+/// After READY the destination waits to be told: also that the machine stays where it is.
+#[test]
+fn a_source_that_keeps_its_machine_says_so_to_a_destination_that_is_ready() {
+    for (mishap, cancel) in [(Mishap::Fail, false), (Mishap::Hang, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Arc::new(FakeStorage::default());
+        storage.next("inactivate", mishap);
+        let (here, there) = (World::keeping(&storage), World::waiting(true));
+        [&here, &there].into_iter().for_each(able);
+        fill(&here, 6);
+        let place = unix(folder.path());
+        let jobs = early(&here, &there, &place, &place);
+        if cancel {
+            storage.wait_for_hang();
+            here.migrations.cancel(By::Unnamed).unwrap();
+            storage.release();
+        }
+        status(&there, &[MigrationStatus::Failed]);
+        wait(jobs);
+        assert_eq!((here.state(), there.state()), (RunState::Running, RunState::InMigrate));
+        assert_eq!(there.engine.status().migration, Some(MigrationStatus::Failed));
+        let error = there.migrations.report().unwrap().error.unwrap();
+        assert!(error.contains("the source has kept the machine"), "{error}");
+        // Another one may come.
+        assert!(storage.is_active());
+        pace(&here, 0, 0);
+        let arriving = there.take_in(&place).unwrap();
+        wait([here.migrate(&place).unwrap(), arriving]);
+        assert_eq!((here.state(), there.state()), (RunState::PostMigrate, RunState::Running));
     }
 }

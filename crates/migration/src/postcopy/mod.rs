@@ -60,6 +60,8 @@ const WITHDRAWAL: Duration = Duration::from_secs(2);
 pub(crate) struct Line {
     /// `migrate-start-postcopy` was given.
     wanted: AtomicBool,
+    /// The other side waits to be told whether the machine is its own, and is to hear it whatever happens here.
+    pledged: AtomicBool,
     state: Mutex<State>,
     news: Condvar,
 }
@@ -108,6 +110,15 @@ impl Line {
     /// The guest is to run over there as soon as it can.
     pub(crate) fn want(&self) {
         self.wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// The other side is told what becomes of the machine.
+    pub(crate) fn pledge(&self) {
+        self.pledged.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_pledged(&self) -> bool {
+        self.pledged.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_wanted(&self) -> bool {

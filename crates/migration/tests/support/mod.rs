@@ -15,7 +15,7 @@ use engine::{Builder, By, Engine, EngineConfig, Job, Port, Record, Status, Subsc
 use migration::{Address, Change, Lent, MigrationError, Migrations, Text};
 use ram::Ram;
 use runstate::{Config, GuestRequest, Lifecycle, ManagementRequest, RunState, ShutdownCause, Sleep};
-use vmcore::testing::{FakeMachine, Script, Step};
+use vmcore::testing::{FakeMachine, FakeStorage, Script, Step};
 
 /// Long enough for any host: a test that runs into it has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,11 +69,23 @@ impl World {
         Self::with(1, Config { incoming: true, autostart, ..Config::default() })
     }
 
+    /// A machine that runs, whose device keeps data.
+    pub fn keeping(storage: &Arc<FakeStorage>) -> Self {
+        let world = Self::made(1, Config::default(), Some(Arc::clone(storage)));
+        world.ask(ManagementRequest::Cont);
+        world.take();
+        world
+    }
+
     pub fn with(harts: u32, config: Config) -> Self {
+        Self::made(harts, config, None)
+    }
+
+    fn made(harts: u32, config: Config, storage: Option<Arc<FakeStorage>>) -> Self {
         let host = TestClock::new(1_000_000_000, 1_700_000_000_000_000_000);
         let clock = Arc::new(GuestClock::new(Arc::new(host.clone())));
         let timers = TimerQueue::new(Arc::clone(&clock), Arc::new(host.clone()));
-        let (machine, vcpus, scripts) = FakeMachine::new(harts, &clock, &timers);
+        let (machine, vcpus, scripts) = FakeMachine::with_storage(harts, &clock, &timers, storage);
         let config = EngineConfig {
             machine: Arc::clone(&machine) as _,
             vcpus,
