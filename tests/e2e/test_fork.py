@@ -158,6 +158,25 @@ class States(Fork):
                     self.assertGreater(own_mib(vm), 64)
 
 
+    async def test_a_fork_saves_what_it_has_changed(self):
+        async with self.machine() as vm:
+            await self.filled(vm, 64)
+            await self.save(vm, "base")
+        for number in (1, 2):
+            async with self.fork("base") as vm:
+                vm.console.type(f"fill {number}\n")
+                await vm.console.expect(f"filled {number << 8} pages")
+                await vm.up()
+                await self.save(vm, f"fork{number}", incremental=True)
+        async with self.fork("fork1") as one, self.fork("fork2") as two:
+            listed = {entry["name"]: entry for entry in await one.qmp("x-snapshot-list")}
+            for number, vm in ((1, one), (2, two)):
+                entry = listed[f"fork{number}"]
+                self.assertEqual(entry["parent"], "base")
+                self.assertLess(entry["size"], 16 * MIB)
+                await self.check(vm, number << 8)
+
+
 class Damage(Fork):
     async def base(self):
         async with self.machine() as vm:

@@ -504,12 +504,29 @@ class Incremental(Snapshots):
                 await vm.console.expect(r"churned \d+ pages, 0 wrong, clocks went back 0 times")
                 await vm.up()
                 await self.check(vm, 64 << 8)
-            # After a load all is saved.
+            # What was loaded is built on, by whatever was written since.
+            vm.console.type("fill 2\n")
+            await vm.console.expect("filled 512 pages")
+            await vm.up()
             await self.save(vm, "d", incremental=True)
             listed = {entry["name"]: entry for entry in await vm.qmp("x-snapshot-list")}
-            self.assertNotIn("parent", listed["d"])
+            self.assertEqual(listed["d"]["parent"], "c")
+            self.assertLess(listed["d"]["size"], 16 << 20)
+            for arguments in ({}, {"prefault": True}):
+                await self.load(vm, "d", **arguments)
+                await self.check(vm, 512)
+            # A load that fails has changed nothing, and so the difference is from the one before.
+            error, _ = await self.job(vm, "x-snapshot-load", name="none")
+            self.assertIsNotNone(error)
+            await self.save(vm, "e", incremental=True)
+            # Of what is packed there is no difference.
+            await self.save(vm, "packed", compress=True)
+            await self.load(vm, "packed")
+            await self.save(vm, "f", incremental=True)
+            listed = {entry["name"]: entry for entry in await vm.qmp("x-snapshot-list")}
+            self.assertEqual((listed["e"]["parent"], listed["f"].get("parent")), ("d", None))
             both = "A snapshot cannot be both compressed and incremental"
-            error, _ = await self.job(vm, "x-snapshot-save", name="e", incremental=True, compress=True)
+            error, _ = await self.job(vm, "x-snapshot-save", name="g", incremental=True, compress=True)
             self.assertEqual(error, both)
         shutil.move(self.folder / "a.snapshot", self.folder / "away")
         async with self.machine() as vm:

@@ -1,6 +1,6 @@
 //! A snapshot loaded: judged, swapped in, and its memory read behind the machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use engine::{By, JobControl, JobWork, ManageError, Staged};
@@ -10,8 +10,17 @@ use stream::FileId;
 use vmcore::{Identity, Renewal};
 
 use super::directory::Name;
-use super::{LoadOptions, SnapshotError, Snapshots, restore};
+use super::restore::Base;
+use super::{LoadOptions, SnapshotError, Snapshots, Tracked, restore};
 use crate::jobs::Work;
+
+impl Tracked {
+    /// Of a memory that is as a snapshot has it, and whose harts are outside and drop what they have cached before they execute.
+    fn from(ram: &Ram, base: Base) -> Option<Self> {
+        let log = ram.start_log(|| {}).ok()?;
+        Some(Self { log, since: base.it, depth: base.depth })
+    }
+}
 
 /// What of the machine's identity begins anew with a load.
 fn renewal(options: &LoadOptions) -> Result<Renewal, SnapshotError> {
@@ -50,9 +59,10 @@ impl Snapshots {
             let (name, fork) = (name.as_str(), options.fork);
             tracing::info!(name, fork, "the whole snapshot has been read before the machine goes on");
         }
-        self.swap_in(by, options, opened, work)?;
-        // What was written since an incremental snapshot is gone.
-        shared.state().tracked = None;
+        let before = shared.state().tracked.take();
+        let (tracked, swapped) = self.swap_in(by, options, opened, before, work);
+        shared.state().tracked = tracked;
+        swapped?;
         drop(busy);
         // A fork has what nobody needs where it is.
         if let Some(ram) = ram.filter(|_| !shares) {
@@ -61,15 +71,31 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Holds the machine, and lets it go on with what was opened and has been judged.
+    /// Holds the machine, and lets it go on with what was opened and has been judged. Gives what the next difference is from:
+    /// `before`, unless memory is another one now.
     fn swap_in(
         &self,
         by: By,
         options: &LoadOptions,
         opened: restore::Opened,
+        before: Option<Tracked>,
+        work: &Arc<Work>,
+    ) -> (Option<Tracked>, Result<(), SnapshotError>) {
+        let tracked = Arc::new(Mutex::new(before));
+        let swapped = self.hold_and_swap(by, options, opened, Arc::clone(&tracked), work);
+        let tracked = tracked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (tracked, swapped)
+    }
+
+    fn hold_and_swap(
+        &self,
+        by: By,
+        options: &LoadOptions,
+        opened: restore::Opened,
+        tracked: Arc<Mutex<Option<Tracked>>>,
         work: &Arc<Work>,
     ) -> Result<(), SnapshotError> {
-        let restore::Opened { state, saved, source, lazy } = opened;
+        let restore::Opened { state, saved, source, lazy, base } = opened;
         let renewal = Some(renewal(options)?);
         let shared_file = lazy.filter(|_| options.fork);
         let (engine, cancelled) = (self.shared.engine.clone(), Arc::clone(work));
@@ -80,7 +106,11 @@ impl Snapshots {
             }
             // Whoever adopts has every hart drop what it has cached.
             let replace = move |ram: &Ram| {
+                let mut tracked = tracked.lock().unwrap_or_else(PoisonError::into_inner);
+                // The log of before goes first: there are not so many.
+                *tracked = None;
                 ram.replace(Portion::All, source, || {});
+                *tracked = base.and_then(|base| Tracked::from(ram, base));
                 if let Some(file) = shared_file {
                     let shared = ram.share(restore::runs(&file));
                     tracing::info!(

@@ -53,7 +53,7 @@ pub struct SaveOptions {
     pub description: String,
     /// Smaller, but to be read as a whole before the machine goes on.
     pub compress: bool,
-    /// Only what has changed since the last one that was saved so, if there was one since the start or the last load.
+    /// Only what has changed since the last one that was loaded, or saved so, if there is such a one.
     pub incremental: bool,
     /// In the place of one that has the name.
     pub replace: bool,
@@ -136,7 +136,7 @@ struct Shared {
 struct State {
     /// The save or load under way.
     busy: Option<(&'static str, Arc<Work>)>,
-    /// What has been written to memory since an incremental snapshot.
+    /// What has been written to memory since an incremental snapshot, or one that was loaded.
     tracked: Option<Tracked>,
     /// The process ends.
     over: bool,

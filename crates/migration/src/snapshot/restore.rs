@@ -10,8 +10,8 @@ use engine::{GuestState, StateError};
 use ram::{CHUNK_SIZE, ChunkSource, FileRun, FillError};
 use runstate::SavedLifecycle;
 use stream::{
-    CHUNK_PAGES, ChunkError, Content, Header, Item, Layout, Limits, MappedFile, PAGE_SIZE, ReadError, Reader,
-    Summary,
+    CHUNK_PAGES, ChunkError, Content, Header, Item, Layout, Limits, MappedFile, PAGE_SIZE, Parent, ReadError,
+    Reader, Summary,
 };
 
 use vmcore::OtherBoard;
@@ -35,6 +35,15 @@ pub(super) struct Opened {
     pub(super) source: Arc<dyn ChunkSource>,
     /// The file that the source reads when the guest needs it; none if all of it has been read.
     pub(super) lazy: Option<Arc<MappedFile>>,
+    /// What the next difference may be from; none if it is packed.
+    pub(super) base: Option<Base>,
+}
+
+/// A snapshot that others may build on.
+pub(super) struct Base {
+    pub(super) it: Parent,
+    /// How many it builds on itself.
+    pub(super) depth: usize,
 }
 
 /// What is in the file of a snapshot, for lists.
@@ -60,7 +69,9 @@ pub(super) fn open(
         Layout::Mapped => {
             let mapped = MappedFile::open(file, &Limits::default()).map_err(broken)?;
             check_memory(name, mapped.header(), memory)?;
-            let mapped = chain(directory, mapped, name)?;
+            let (mapped, depth) = chain(directory, mapped, name)?;
+            let base =
+                Some(Base { it: Parent { id: mapped.header().id, name: name.as_str().to_owned() }, depth });
             let (state, saved) = guest_in(mapped.sections().to_vec()).map_err(|error| bad(name, error))?;
             if whole {
                 takes_long();
@@ -68,9 +79,9 @@ pub(super) fn open(
                     ReadAll::Cancelled => SnapshotError::Cancelled,
                     ReadAll::Chunk(error) => SnapshotError::Memory { name: name.as_str().to_owned(), error },
                 })?);
-                return Ok(Opened { state, saved, source, lazy: None });
+                return Ok(Opened { state, saved, source, lazy: None, base });
             }
-            Ok(Opened { state, saved, source: Arc::new(Lazy(Arc::clone(&mapped))), lazy: Some(mapped) })
+            Ok(Opened { state, saved, source: Arc::new(Lazy(Arc::clone(&mapped))), lazy: Some(mapped), base })
         }
         Layout::Streamed => {
             takes_long();
@@ -100,8 +111,12 @@ fn layout(mut file: &File) -> Result<Layout, ReadError> {
     Ok(if preamble[12] == 1 { Layout::Mapped } else { Layout::Streamed })
 }
 
-/// Gives an incremental file its parents, out of the same directory.
-fn chain(directory: &Directory, first: MappedFile, name: &Name) -> Result<Arc<MappedFile>, SnapshotError> {
+/// Gives an incremental file its parents, out of the same directory, and says how many there are.
+fn chain(
+    directory: &Directory,
+    first: MappedFile,
+    name: &Name,
+) -> Result<(Arc<MappedFile>, usize), SnapshotError> {
     let mut files = vec![(name.clone(), first)];
     while let Some(parent) = files.last().and_then(|(_, file)| file.header().parent.clone()) {
         if files.len() > MOST_PARENTS {
@@ -118,6 +133,7 @@ fn chain(directory: &Directory, first: MappedFile, name: &Name) -> Result<Arc<Ma
         }
         files.push((parent_name, file));
     }
+    let depth = files.len() - 1;
     let mut whole: Option<Arc<MappedFile>> = None;
     while let Some((name, file)) = files.pop() {
         let file = match whole.take() {
@@ -126,7 +142,8 @@ fn chain(directory: &Directory, first: MappedFile, name: &Name) -> Result<Arc<Ma
         };
         whole = Some(Arc::new(file));
     }
-    whole.ok_or_else(|| SnapshotError::NotFound(name.as_str().to_owned()))
+    let whole = whole.ok_or_else(|| SnapshotError::NotFound(name.as_str().to_owned()))?;
+    Ok((whole, depth))
 }
 
 fn bad(name: &Name, error: impl std::error::Error + Send + Sync + 'static) -> SnapshotError {
@@ -282,7 +299,7 @@ fn unpack(file: File, name: &Name, memory: u64, work: &Work) -> Result<Opened, S
     }
     reader.finish().map_err(broken)?;
     let (state, saved) = guest_in(sections).map_err(|error| bad(name, error))?;
-    Ok(Opened { state, saved, source: Arc::new(whole), lazy: None })
+    Ok(Opened { state, saved, source: Arc::new(whole), lazy: None, base: None })
 }
 
 /// Reads what lists show of a file.
@@ -313,7 +330,7 @@ pub(super) fn size_on_disk(file: &File) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stream::{FileId, MappedWriter, Parent};
+    use stream::{FileId, MappedWriter};
 
     const MEMORY: u64 = 3 * CHUNK_SIZE as u64 + PAGE_SIZE;
 
@@ -338,7 +355,7 @@ mod tests {
         name
     }
 
-    fn chained(directory: &Directory, name: &Name) -> Result<Arc<MappedFile>, SnapshotError> {
+    fn chained(directory: &Directory, name: &Name) -> Result<(Arc<MappedFile>, usize), SnapshotError> {
         let file = directory.find(name).unwrap().unwrap();
         chain(directory, MappedFile::open(file, &Limits::default()).unwrap(), name)
     }
@@ -353,7 +370,8 @@ mod tests {
         }
         let name = |number: u8| Name::new(&format!("s{number}")).unwrap();
         let mut bytes = vec![0; CHUNK_SIZE];
-        let deep = chained(&directory, &name(64)).unwrap();
+        let (deep, depth) = chained(&directory, &name(64)).unwrap();
+        assert_eq!(depth, 64);
         deep.read_chunk(0, &mut bytes).unwrap();
         assert_eq!(bytes[0], 64);
         deep.read_chunk(2, &mut bytes).unwrap();

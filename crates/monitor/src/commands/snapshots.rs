@@ -48,7 +48,7 @@ pub(super) static COMMANDS: &[Command] = &[
             arg("name", Type::Str, "The name, which no other snapshot has."),
             opt("description", Type::Str, "What to say of it."),
             opt("compress", Type::Bool, "Whether to make it smaller; it is read as a whole then."),
-            opt("incremental", Type::Bool, "Whether to save only what has changed since the last one that was saved so. Without such a one, since the start or the last load, all is saved."),
+            opt("incremental", Type::Bool, "Whether to save only what has changed since the last one that was loaded, or saved so. Without such a one all is saved."),
         ] -> () = save
     }
     .human(
