@@ -111,6 +111,22 @@ class Many(Fork):
             self.assertEqual(await vm.qmp("x-query-identity"), told)
 
 
+    async def test_a_move_keeps_the_identity_unless_one_is_given_there(self):
+        guid = "00112233-4455-6677-8899-aabbccddeeff"
+        for device, given in (("vmgenid", None), (f"vmgenid,guid={guid}", guid)):
+            place = f"unix:{self.folder}/m"
+            async with self.machine("-device", "vmgenid") as here:
+                await here.up()
+                before = await self.identity(here)
+                async with self.machine("-device", device, "-incoming", place) as there:
+                    await here.qmp("migrate", uri=place)
+                    while (await here.qmp("query-migrate"))["status"] not in ("completed", "failed"):
+                        pass
+                    self.assertEqual(await there.status(), "running")
+                    self.assertEqual(await self.identity(there), (given or before[0], before[1]))
+                    await there.alive()
+
+
 class States(Fork):
     async def test_a_fork_sleeps_or_stands_as_a_load_does(self):
         async with self.machine() as vm:

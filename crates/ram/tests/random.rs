@@ -5,10 +5,13 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
-use ram::{CHUNK_SIZE, DirtyLog, PAGE_SIZE, Portion, Ram, Save};
+use ram::{CHUNK_SIZE, DirtyLog, FileRun, PAGE_SIZE, Portion, Ram, Save};
 use support::*;
 
 /// The last one is short.
@@ -26,6 +29,7 @@ enum Step {
     ZeroChunk { chunk: usize },
     ReadChunk { chunk: usize },
     Replace,
+    Share { first: usize, count: usize },
     ReplaceDirty,
     Log { log: usize },
     Take { log: usize },
@@ -50,6 +54,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..CHUNKS).prop_map(|chunk| Step::ZeroChunk { chunk }),
         1 => (0..CHUNKS).prop_map(|chunk| Step::ReadChunk { chunk }),
         1 => Just(Step::Replace),
+        1 => (0..CHUNKS, 1..=CHUNKS).prop_map(|(first, count)| Step::Share { first, count }),
         1 => Just(Step::ReplaceDirty),
         1 => log.clone().prop_map(|log| Step::Log { log }),
         2 => log.clone().prop_map(|log| Step::Take { log }),
@@ -108,6 +113,19 @@ impl Model {
     }
 }
 
+/// A file with what a willing source gives.
+fn file() -> &'static File {
+    static FILE: OnceLock<File> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let file = tempfile::tempfile().unwrap();
+        for chunk in 0..CHUNKS {
+            let range = chunk_range(chunk);
+            file.write_all_at(&vec![content(chunk); range.len()], range.start as u64).unwrap();
+        }
+        file
+    })
+}
+
 /// Byte `at` through the host's address, as a hart has it.
 fn host(page: *mut u8, at: usize) -> *mut u8 {
     page.wrapping_add(at % PAGE_SIZE as usize)
@@ -163,6 +181,14 @@ fn apply(ram: &Ram, model: &mut Model, step: Step) {
             ram.replace(Portion::All, Arc::new(Source::willing(CHUNKS)), no_harts);
             (0..CHUNKS).for_each(|chunk| model.replaced(chunk));
             assert_eq!(ram.absent(), CHUNKS);
+        }
+        Step::Share { first, count } => {
+            model.end_save();
+            ram.replace(Portion::All, Arc::new(Source::willing(CHUNKS)), no_harts);
+            let count = count.min(CHUNKS - first);
+            let offset = (first * CHUNK_SIZE) as u64;
+            assert_eq!(ram.share([FileRun { first, count, file: file().as_fd(), offset }]), count);
+            (0..CHUNKS).for_each(|chunk| model.replaced(chunk));
         }
         Step::ReplaceDirty => {
             let Some(log) = &model.logs[0].log else { return };

@@ -385,6 +385,41 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_mapped_from_whichever_file_has_it_in_as_few_runs_as_there_are() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path()).unwrap();
+        let save = |number: u8, parent: Option<u8>, write: &dyn Fn(&MappedWriter)| {
+            let unfinished = directory.create().unwrap();
+            let writer = MappedWriter::new(unfinished.file().unwrap(), MEMORY).unwrap();
+            write(&writer);
+            let parent = parent.map(|parent| Parent { id: id(parent), name: format!("s{parent}") });
+            let header = Header { parent, ..Header::new(id(number), MEMORY) };
+            writer.finish(&header, None, &[]).unwrap();
+            directory.publish(unfinished, &Name::new(&format!("s{number}")).unwrap(), true).unwrap();
+        };
+        save(0, None, &|writer| {
+            for chunk in 0..3 {
+                writer.chunk(chunk, &[1; CHUNK_SIZE]).unwrap();
+            }
+            writer.chunk(3, &[1; PAGE_SIZE as usize]).unwrap();
+        });
+        save(1, Some(0), &|writer| {
+            writer.zero(0).unwrap();
+            writer.chunk(1, &[2; CHUNK_SIZE]).unwrap();
+            writer.parent(2).unwrap();
+            writer.parent(3).unwrap();
+        });
+        let shape = |number: u8| {
+            let (file, _) = chained(&directory, &Name::new(&format!("s{number}")).unwrap()).unwrap();
+            let runs = runs(&file).into_iter();
+            runs.map(|run| (run.first, run.count, run.offset)).collect::<Vec<_>>()
+        };
+        let at = |chunk: u64| PAGE_SIZE + chunk * CHUNK_SIZE as u64;
+        assert_eq!(shape(0), [(0, 4, at(0))]);
+        assert_eq!(shape(1), [(1, 1, at(1)), (2, 2, at(2))]);
+    }
+
+    #[test]
     fn pages_in_any_order_make_the_memory_that_was_saved() {
         let mut whole = Whole::new(MEMORY);
         let last = MEMORY / PAGE_SIZE - 1;
