@@ -8,13 +8,15 @@ mod postcopy;
 mod support;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use certificates::{Authority, Folder, Odd, equip};
 use engine::By;
 use migration::{Address, Endpoint, Listening};
 use postcopy::*;
-use runstate::{ManagementRequest as Ask, RunState};
+use runstate::{ManagementRequest as Ask, MigrationStatus, RunState};
 use support::{World, unix};
+use vmcore::testing::{FakeStorage, Mishap};
 
 fn without_passes(lines: &[String]) -> Vec<&str> {
     lines.iter().map(String::as_str).filter(|line| !line.starts_with("MIGRATION_PASS")).collect()
@@ -208,5 +210,26 @@ fn it_goes_by_tls_and_is_taken_up_again_by_tls() {
     assert_eq!(byte(&there, RAM + 13 * CHUNK), content(13));
     pace(&here, 0, 0);
     wait([going, arriving]);
+    same_memory(&here, &there);
+}
+
+/// What cannot be started over there is paused over there, and its memory follows all the same.
+#[test]
+fn a_disk_that_cannot_be_had_holds_the_machine_where_it_is_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Arc::new(FakeStorage::default()), Arc::new(FakeStorage::default()));
+    theirs.next("prepare", Mishap::Fail);
+    let (here, there) = (World::keeping(&ours), World::waiting_with(&theirs));
+    [&here, &there].into_iter().for_each(able);
+    fill(&here, 16);
+    let place = unix(folder.path());
+    let jobs = early(&here, &there, &place, &place);
+    status(&there, &[MigrationStatus::PostcopyActive]);
+    assert_eq!((here.state(), there.state()), (RunState::FinishMigrate, RunState::Paused));
+    assert_eq!(byte(&there, RAM + 10 * CHUNK), content(10));
+    there.ask(Ask::Cont);
+    pace(&here, 0, 0);
+    wait(jobs);
+    assert_eq!((here.state(), there.state()), (RunState::PostMigrate, RunState::Running));
     same_memory(&here, &there);
 }

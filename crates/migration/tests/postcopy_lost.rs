@@ -12,14 +12,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use engine::{By, Job};
 use migration::Address;
 use postcopy::*;
 use ram::RamError;
 use runstate::{ManagementRequest as Ask, MigrationStatus, RunState};
-use support::{PATIENCE, World, unix};
+use support::{World, unix};
 use vmcore::testing::{FakeStorage, Mishap, Step};
 
 /// Begins a move, and waits until the guest runs over there with its memory here.
@@ -95,20 +94,6 @@ fn frame_ends(bytes: &[u8]) -> Vec<(u8, usize)> {
 
 /// READY, and what is its own number in frames.
 const READY: u8 = 20;
-
-/// Waits until the migration has one of these, and gives it.
-#[track_caller]
-fn status(world: &World, wanted: &[MigrationStatus]) -> MigrationStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let now = world.engine.status().migration;
-        if let Some(status) = now.filter(|now| wanted.contains(now)) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "{now:?}");
-        std::thread::yield_now();
-    }
-}
 
 /// Moves a machine over a connection that is cut, and takes it up again if it can be. Gives both states, and what went.
 fn cut_and_recovered(from_source: usize, from_target: usize) -> (RunState, RunState, [Vec<u8>; 2]) {

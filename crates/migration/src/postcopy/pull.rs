@@ -236,3 +236,85 @@ impl Drop for InRam {
         self.0.tells.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ram::{CHUNK_SIZE, Portion, RamError};
+
+    const BASE: u64 = 0x8000_0000;
+
+    /// Four chunks, of which the last two are absent.
+    fn absent() -> (Arc<Ram>, Arc<Pull>) {
+        let ram = Arc::new(Ram::new(BASE, 4 * CHUNK_SIZE as u64).unwrap());
+        let pull = Pull::new(ram.chunk_count());
+        ram.replace(Portion::Chunks(&[0b1100]), Arc::new(InRam(Arc::clone(&pull))), || {});
+        (ram, pull)
+    }
+
+    fn first(ram: &Ram, chunk: usize) -> Result<u8, RamError> {
+        let mut byte = [0];
+        ram.read(BASE + (chunk * CHUNK_SIZE) as u64, &mut byte).map(|()| byte[0])
+    }
+
+    #[test]
+    fn what_has_come_is_not_written_again() {
+        let (ram, pull) = absent();
+        pull.give(&ram, 2, Some(&[7; CHUNK_SIZE])).unwrap();
+        assert_eq!(first(&ram, 2).unwrap(), 7);
+        ram.write(BASE + 2 * CHUNK_SIZE as u64, &[8]).unwrap();
+        pull.give(&ram, 2, Some(&[7; CHUNK_SIZE])).unwrap();
+        pull.give(&ram, 2, None).unwrap();
+        pull.give(&ram, 0, Some(&[7; CHUNK_SIZE])).unwrap();
+        assert_eq!((first(&ram, 2).unwrap(), first(&ram, 0).unwrap()), (8, 0));
+        assert!(!pull.is_over());
+        pull.give(&ram, 3, None).unwrap();
+        assert_eq!((first(&ram, 3).unwrap(), pull.is_over(), ram.absent()), (0, true, 0));
+    }
+
+    #[test]
+    fn a_chunk_is_asked_for_once_for_each_connection_until_nothing_is_needed() {
+        let (ram, pull) = absent();
+        let connection = pull.connect();
+        for _ in 0..3 {
+            assert!(matches!(first(&ram, 3), Err(RamError::Delayed { .. })));
+        }
+        assert!(!ram.memory().is_here(BASE, 4 * CHUNK_SIZE));
+        assert_eq!([pull.next(connection), pull.next(connection)], [Ask::For(3), Ask::For(2)]);
+        let again = pull.connect();
+        assert_eq!(pull.next(connection), Ask::End, "of the connection that was");
+        assert!(first(&ram, 3).is_err());
+        assert_eq!(pull.next(again), Ask::For(3));
+        ram.give_up_absent();
+        assert_eq!((pull.next(again), pull.wait_news()), (Ask::Done, false));
+        assert!(!pull.wait_gone(again, Duration::ZERO));
+    }
+
+    #[test]
+    fn who_waits_gets_it_from_the_hand_of_who_brings_it() {
+        let (ram, pull) = absent();
+        let connection = pull.connect();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                loop {
+                    if let Ok(byte) = first(&ram, 3) {
+                        return byte;
+                    }
+                }
+            });
+            assert_eq!(pull.next(connection), Ask::For(3));
+            pull.give(&ram, 3, Some(&[9; CHUNK_SIZE])).unwrap();
+            assert_eq!(waits.join().unwrap(), 9);
+        });
+        assert!(pull.wait_news());
+    }
+
+    #[test]
+    fn what_nobody_brings_any_more_is_lost() {
+        let (ram, pull) = absent();
+        pull.abandon();
+        assert!(matches!(first(&ram, 3), Err(RamError::Lost(_))));
+        assert!(ram.missing().unwrap().to_string().contains("the migration has ended"));
+        assert_eq!(first(&ram, 0).unwrap(), 0, "what is here is here");
+    }
+}

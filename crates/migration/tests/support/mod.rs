@@ -77,6 +77,12 @@ impl World {
         world
     }
 
+    /// Waits for a machine; its device keeps data.
+    pub fn waiting_with(storage: &Arc<FakeStorage>) -> Self {
+        let config = Config { incoming: true, autostart: true, ..Config::default() };
+        Self::made(1, config, Some(Arc::clone(storage)))
+    }
+
     pub fn with(harts: u32, config: Config) -> Self {
         Self::made(harts, config, None)
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use engine::Job;
 use migration::{Address, Capability, Change, Number};
 use ram::RamError;
+use runstate::MigrationStatus;
 
 use crate::support::{PATIENCE, World};
 
@@ -80,7 +81,28 @@ pub fn early(here: &World, there: &World, from: &Address, to: &Address) -> [Job;
     [going, arriving]
 }
 
+/// Waits until the migration has one of these, and gives it.
+#[track_caller]
+pub fn status(world: &World, wanted: &[MigrationStatus]) -> MigrationStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = world.engine.status().migration;
+        if let Some(status) = now.filter(|now| wanted.contains(now)) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{now:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until both have ended, well or not.
+#[track_caller]
 pub fn wait(jobs: [Job; 2]) {
+    let deadline = Instant::now() + PATIENCE;
+    while !jobs.iter().all(|job| job.control().report().ended) {
+        assert!(Instant::now() < deadline, "a job does not end");
+        std::thread::yield_now();
+    }
     for job in jobs {
         assert!(job.wait());
     }
