@@ -3,11 +3,41 @@
 //! A comma inside a value is written twice. The first item may leave out its key where the option has an implied one. A word
 //! without `=` elsewhere is the old spelling of a boolean: `server` means `server=on` and `nowait` means `wait=off`. A key given
 //! twice counts with its last value.
+//!
+//! The same options may come as JSON, whose values have types: there a string is no boolean, and a number no string.
 
 /// A list that is taken apart key by key; what is left at the end was not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyVals {
-    items: Vec<(String, String)>,
+    items: Vec<Item>,
+    /// What stands before the keys where they come from, for errors.
+    prefix: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Item {
+    key: String,
+    value: String,
+    form: Form,
+}
+
+/// In which form a value has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As text, which may mean anything.
+    Text,
+    /// As a string of JSON.
+    String,
+    /// As a boolean of JSON.
+    Boolean,
+    /// As a number of JSON.
+    Number,
+}
+
+impl Item {
+    fn text(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.into(), form: Form::Text }
+    }
 }
 
 /// What is wrong with a list or with one of its values.
@@ -40,6 +70,20 @@ pub enum KeyValError {
         /// The key.
         key: String,
     },
+    /// Not a number, in JSON.
+    #[error("Parameter '{key}' expects uint64")]
+    NotUnsigned {
+        /// The key.
+        key: String,
+    },
+    /// A value of another type, in JSON.
+    #[error("Invalid parameter type for '{key}', expected: {expected}")]
+    WrongType {
+        /// The key.
+        key: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A value outside of a fixed choice.
     #[error("Parameter '{key}' does not accept value '{value}'")]
     BadValue {
@@ -62,54 +106,80 @@ impl KeyVals {
                 Some(("", _)) => return Err(KeyValError::EmptyKey),
                 // In an implied first value an equals sign is part of it only after a comma-less word that is no key, which
                 // no option of ours has; so `key=value` always wins.
-                Some((key, value)) => items.push((key.to_owned(), value.to_owned())),
+                Some((key, value)) => items.push(Item::text(key, value)),
                 None if item.is_empty() => {}
                 None => items.push(match (at, implied) {
-                    (0, Some(key)) => (key.to_owned(), item),
+                    (0, Some(key)) => Item::text(key, item),
                     _ => flag(item),
                 }),
             }
         }
-        Ok(Self { items })
+        Ok(Self { items, prefix: String::new() })
     }
 
-    /// Removes a key and gives its last value.
+    /// Removes a key and gives its last value, whatever its form.
     pub fn take(&mut self, key: &str) -> Option<String> {
-        let mut found = None;
-        self.items.retain_mut(|(k, value)| {
-            let hit = k == key;
-            if hit {
-                found = Some(std::mem::take(value));
-            }
-            !hit
-        });
-        found
+        self.remove(key).map(|item| item.value)
     }
 
-    /// Removes a key that must be there.
+    fn remove(&mut self, key: &str) -> Option<Item> {
+        let found = self.items.iter().rposition(|item| item.key == key)?;
+        let item = self.items.remove(found);
+        self.items.retain(|item| item.key != key);
+        Some(item)
+    }
+
+    /// Removes a key whose value is of this form if it comes from JSON: `expected`.
     ///
     /// # Errors
-    /// [`KeyValError::Missing`].
+    /// [`KeyValError::WrongType`].
+    pub fn take_as(
+        &mut self,
+        key: &str,
+        form: Form,
+        expected: &'static str,
+    ) -> Result<Option<String>, KeyValError> {
+        match self.remove(key) {
+            Some(item) if item.form != Form::Text && item.form != form => {
+                Err(KeyValError::WrongType { key: format!("{}{key}", self.prefix), expected })
+            }
+            item => Ok(item.map(|item| item.value)),
+        }
+    }
+
+    /// Removes a string.
+    ///
+    /// # Errors
+    /// [`KeyValError::WrongType`].
+    pub fn take_string(&mut self, key: &str) -> Result<Option<String>, KeyValError> {
+        self.take_as(key, Form::String, "string")
+    }
+
+    /// Removes a string that must be there.
+    ///
+    /// # Errors
+    /// [`KeyValError::Missing`], [`KeyValError::WrongType`].
     pub fn require(&mut self, key: &'static str) -> Result<String, KeyValError> {
-        self.take(key).ok_or(KeyValError::Missing(key))
+        self.take_string(key)?.ok_or(KeyValError::Missing(key))
     }
 
     /// Removes a boolean.
     ///
     /// # Errors
-    /// [`KeyValError::NotBool`].
+    /// [`KeyValError::NotBool`], [`KeyValError::WrongType`].
     pub fn take_bool(&mut self, key: &str) -> Result<Option<bool>, KeyValError> {
-        self.take(key).map(|value| boolean(key, &value)).transpose()
+        let value = self.take_as(key, Form::Boolean, "boolean")?;
+        value.map(|value| boolean(key, &value)).transpose()
     }
 
     /// Removes a number, decimal or with `0x`.
     ///
     /// # Errors
-    /// [`KeyValError::NotNumber`].
+    /// [`KeyValError::NotNumber`], [`KeyValError::NotUnsigned`].
     pub fn take_number(&mut self, key: &str) -> Result<Option<u64>, KeyValError> {
-        self.take(key)
-            .map(|value| number(&value).ok_or(KeyValError::NotNumber { key: key.to_owned() }))
-            .transpose()
+        let value = self.take_as(key, Form::Number, "uint64");
+        let value = value.map_err(|_| KeyValError::NotUnsigned { key: format!("{}{key}", self.prefix) })?;
+        value.map(|value| number(&value).ok_or(KeyValError::NotNumber { key: key.to_owned() })).transpose()
     }
 
     /// Removes a size in bytes; a plain number counts in units of `unit` bytes.
@@ -125,23 +195,29 @@ impl KeyVals {
     /// Removes all keys that begin with `prefix` and a dot, and gives them without.
     pub fn take_under(&mut self, prefix: &str) -> Self {
         let mut under = Vec::new();
-        self.items.retain_mut(|(key, value)| {
+        self.items.retain_mut(|Item { key, value, form }| {
             let rest = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
             let hit = rest.is_some();
-            under.extend(rest.map(|rest| (rest.to_owned(), std::mem::take(value))));
+            let item = |rest: &str| Item { key: rest.to_owned(), value: std::mem::take(value), form: *form };
+            under.extend(rest.map(item));
             !hit
         });
-        Self { items: under }
+        Self { items: under, prefix: format!("{}{prefix}.", self.prefix) }
     }
 
     /// Adds a key, as if it had been written at the end.
     pub fn put(&mut self, key: &str, value: &str) {
-        self.items.push((key.to_owned(), value.to_owned()));
+        self.put_as(key.to_owned(), value.to_owned(), Form::Text);
+    }
+
+    /// The same, for a value that has come in some form.
+    pub fn put_as(&mut self, key: String, value: String, form: Form) {
+        self.items.push(Item { key, value, form });
     }
 
     /// What has not been taken yet, in order.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.items.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.items.iter().map(|item| (item.key.as_str(), item.value.as_str()))
     }
 
     /// All must have been taken.
@@ -150,7 +226,7 @@ impl KeyVals {
     /// [`KeyValError::Unknown`] with the first key that is left.
     pub fn finish(self) -> Result<(), KeyValError> {
         match self.items.into_iter().next() {
-            Some((key, _)) => Err(KeyValError::Unknown(key)),
+            Some(item) => Err(KeyValError::Unknown(item.key)),
             None => Ok(()),
         }
     }
@@ -171,10 +247,10 @@ fn split(list: &str) -> Vec<String> {
 }
 
 /// A boolean without its value.
-fn flag(word: String) -> (String, String) {
+fn flag(word: String) -> Item {
     match word.strip_prefix("no") {
-        Some(rest) if !rest.is_empty() => (rest.to_owned(), "off".to_owned()),
-        _ => (word, "on".to_owned()),
+        Some(rest) if !rest.is_empty() => Item::text(rest, "off"),
+        _ => Item::text(word, "on"),
     }
 }
 
@@ -233,8 +309,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn pairs(list: &KeyVals) -> Vec<(String, String)> {
+        list.rest().map(|(key, value)| pair(key, value)).collect()
+    }
+
     fn items(list: &str, implied: Option<&str>) -> Vec<(String, String)> {
-        KeyVals::parse(list, implied).unwrap().items
+        pairs(&KeyVals::parse(list, implied).unwrap())
     }
 
     fn pair(key: &str, value: &str) -> (String, String) {
@@ -269,7 +349,7 @@ mod tests {
     #[test]
     fn keys_under_another() {
         let mut list = KeyVals::parse("file.a=1,file=x,b=2,file.c.d=3", None).unwrap();
-        assert_eq!(list.take_under("file").items, [pair("a", "1"), pair("c.d", "3")]);
+        assert_eq!(pairs(&list.take_under("file")), [pair("a", "1"), pair("c.d", "3")]);
         list.put("b", "4");
         assert_eq!((list.take("b"), list.take("file")), (Some("4".to_owned()), Some("x".to_owned())));
     }

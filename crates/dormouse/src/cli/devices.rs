@@ -7,7 +7,7 @@ use super::options::{
     Builder, Object, RngSource, VirtioBuilder, VirtioKind, VirtioKindBuilder, VmgenidOption,
 };
 use super::{ports, session};
-use backends::keyval::{KeyValError, KeyVals};
+use backends::keyval::{Form, KeyValError, KeyVals};
 use serde_json::{Map, Value};
 
 /// Devices of QEMU's `virt` machine that we do not have yet.
@@ -40,29 +40,22 @@ pub(super) fn list(value: &str, implied: &str) -> Result<KeyVals, ValueError> {
     let Value::Object(members) = serde_json::from_str(value)? else {
         return Err(ValueError::JsonShape);
     };
-    let mut text = Vec::new();
-    flatten("", members, &mut text)?;
-    Ok(KeyVals::parse(&text.join(","), None)?)
+    let mut list = KeyVals::default();
+    flatten("", members, &mut list)?;
+    Ok(list)
 }
 
 /// The members as the items of a list: those of an object inside have its name and a dot in front, as QEMU writes them.
-fn flatten(prefix: &str, members: Map<String, Value>, text: &mut Vec<String>) -> Result<(), ValueError> {
+fn flatten(prefix: &str, members: Map<String, Value>, list: &mut KeyVals) -> Result<(), ValueError> {
     for (key, member) in members {
         let key = format!("{prefix}{key}");
-        let member = match member {
-            Value::String(string) => string.replace(',', ",,"),
-            Value::Bool(on) => if on { "on" } else { "off" }.to_owned(),
-            Value::Number(number) => number.to_string(),
-            Value::Object(members) => {
-                flatten(&format!("{key}."), members, text)?;
-                continue;
-            }
+        match member {
+            Value::String(string) => list.put_as(key, string, Form::String),
+            Value::Bool(on) => list.put_as(key, if on { "on" } else { "off" }.to_owned(), Form::Boolean),
+            Value::Number(number) => list.put_as(key, number.to_string(), Form::Number),
+            Value::Object(members) => flatten(&format!("{key}."), members, list)?,
             Value::Null | Value::Array(_) => return Err(ValueError::JsonShape),
-        };
-        if key.contains([',', '=']) {
-            return Err(KeyValError::Unknown(key).into());
         }
-        text.push(format!("{key}={member}"));
     }
     Ok(())
 }
@@ -88,7 +81,7 @@ pub(super) fn object(builder: &mut Builder, value: &str) -> Result<(), ValueErro
             Object::Memory(size)
         }
         "rng-random" => {
-            let file = list.take("filename").unwrap_or_else(|| "/dev/urandom".to_owned());
+            let file = list.take_string("filename")?.unwrap_or_else(|| "/dev/urandom".to_owned());
             list.finish()?;
             Object::Rng(RngSource::File(file.into()))
         }
@@ -125,7 +118,7 @@ pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueErro
             Ok(())
         }
         "virtio-rng-device" => {
-            let kind = VirtioKindBuilder::Rng(list.take("rng"));
+            let kind = VirtioKindBuilder::Rng(list.take_string("rng")?);
             virtio(builder, list, kind)
         }
         "virtio-serial-device" => {
@@ -149,8 +142,8 @@ pub(super) fn device(builder: &mut Builder, value: &str) -> Result<(), ValueErro
 /// The generation id. Without a value for it one is drawn, as with `auto`.
 fn vmgenid(builder: &mut Builder, mut list: KeyVals) -> Result<(), ValueError> {
     let parse = |guid: String| session::parse_uuid(&guid).ok_or(ValueError::Guid(guid));
-    let guid = list.take("guid").filter(|guid| guid != "auto").map(parse).transpose()?;
-    let id = list.take("id");
+    let guid = list.take_string("guid")?.filter(|guid| guid != "auto").map(parse).transpose()?;
+    let id = list.take_string("id")?;
     if let Some((name, _)) = list.rest().next() {
         return Err(ValueError::NoSuchProperty { class: "vmgenid", name: name.to_owned() });
     }
@@ -163,8 +156,9 @@ fn vmgenid(builder: &mut Builder, mut list: KeyVals) -> Result<(), ValueError> {
 
 /// A device of the virtio bus, whose own properties have been taken out of `list`.
 fn virtio(builder: &mut Builder, mut list: KeyVals, kind: VirtioKindBuilder) -> Result<(), ValueError> {
-    let slot = list.take("bus").map(|bus| virtio_slot(&bus).ok_or(ValueError::Bus(bus))).transpose()?;
-    let id = list.take("id");
+    let slot =
+        list.take_string("bus")?.map(|bus| virtio_slot(&bus).ok_or(ValueError::Bus(bus))).transpose()?;
+    let id = list.take_string("id")?;
     if let Some((name, _)) = list.rest().next() {
         return Err(ValueError::NoSuchProperty { class: kind.driver(), name: name.to_owned() });
     }

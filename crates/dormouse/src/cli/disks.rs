@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use backends::keyval::{KeyValError, KeyVals, boolean};
+use backends::keyval::{Form, KeyValError, KeyVals, boolean, number};
 use block::{Cache, FileOptions, NodeOptions, OnError, Policy};
 
 use super::devices::{add_virtio, list};
@@ -162,7 +162,7 @@ pub(super) fn blockdev(builder: &mut Builder, value: &str) -> Result<(), ValueEr
 /// A node and, where it is written inside of it, the one below. Gives its name.
 fn node(disks: &mut DiskBuilder, mut list: KeyVals, root: bool) -> Result<String, ValueError> {
     let driver = list.require("driver")?;
-    let name = match list.take("node-name") {
+    let name = match list.take_string("node-name")? {
         Some(name) if is_identifier(&name) => name,
         Some(name) => return Err(DiskError::NodeName(name).into()),
         None if root => String::new(),
@@ -205,7 +205,7 @@ fn node(disks: &mut DiskBuilder, mut list: KeyVals, root: bool) -> Result<String
 /// The node below: a reference, or a description inside of this one.
 fn child(disks: &mut DiskBuilder, list: &mut KeyVals) -> Result<String, ValueError> {
     let inside = list.take_under("file");
-    match list.take("file") {
+    match list.take_as("file", Form::String, "BlockdevRef")? {
         Some(name) if disks.has(&name) => Ok(name),
         Some(name) => Err(DiskError::NoSuchNode(name).into()),
         None if inside.rest().next().is_some() => node(disks, inside, false),
@@ -220,11 +220,11 @@ fn file(
     read_only: bool,
     auto_read_only: bool,
 ) -> Result<FileOptions, ValueError> {
-    match list.take("aio").as_deref() {
+    match list.take_string("aio")?.as_deref() {
         None | Some("threads") => {}
         Some(other) => return Err(ValueError::UnsupportedValue(format!("aio={other}"))),
     }
-    let unlocked = match list.take("locking") {
+    let unlocked = match list.take_string("locking")? {
         None => false,
         Some(auto) if auto == "auto" => false,
         Some(value) => !boolean("locking", &value)?,
@@ -233,7 +233,7 @@ fn file(
 }
 
 fn discard(list: &mut KeyVals) -> Result<bool, ValueError> {
-    match list.take("discard").as_deref() {
+    match list.take_string("discard")?.as_deref() {
         None | Some("ignore" | "off") => Ok(false),
         Some("unmap" | "on") => Ok(true),
         Some(_) => Err(DiskError::Discard.into()),
@@ -250,7 +250,7 @@ fn cache_members(list: &mut KeyVals) -> Result<Cache, ValueError> {
 }
 
 fn zeroes_are_not_looked_for(list: &mut KeyVals) -> Result<(), ValueError> {
-    match list.take("detect-zeroes").as_deref() {
+    match list.take_string("detect-zeroes")?.as_deref() {
         None | Some("off") => Ok(()),
         Some(other) => Err(ValueError::UnsupportedValue(format!("detect-zeroes={other}"))),
     }
@@ -414,7 +414,7 @@ fn unused_id(disks: &DiskBuilder, bus: Bus) -> String {
 
 /// The properties of the device, taken out of its list.
 pub(super) fn device(list: &mut KeyVals) -> Result<BlkBuilder, ValueError> {
-    let policy = |list: &mut KeyVals, key: &str| match list.take(key) {
+    let policy = |list: &mut KeyVals, key: &str| match list.take_string(key)? {
         None => Ok(None),
         Some(auto) if auto == "auto" => Ok(None),
         Some(value) => match value.parse() {
@@ -423,18 +423,21 @@ pub(super) fn device(list: &mut KeyVals) -> Result<BlkBuilder, ValueError> {
         },
     };
     let device = BlkBuilder {
-        drive: list.take("drive"),
-        serial: list.take("serial").unwrap_or_default(),
+        drive: list.take_string("drive")?,
+        serial: list.take_string("serial")?.unwrap_or_default(),
         write: policy(list, "werror")?,
         read: policy(list, "rerror")?,
-        writeback: match list.take("write-cache") {
+        writeback: match list.take_string("write-cache")? {
             None => None,
             Some(auto) if auto == "auto" => None,
             Some(value) => Some(boolean("write-cache", &value)?),
         },
     };
     // There is one thing to boot from, and it is no disk.
-    list.take_number("bootindex")?;
+    let bootindex = list.take_as("bootindex", Form::Number, "integer")?;
+    if bootindex.is_some_and(|index| number(&index).is_none() && index.parse::<i32>().is_err()) {
+        return Err(KeyValError::NotNumber { key: "bootindex".to_owned() }.into());
+    }
     for (key, only) in
         [("logical_block_size", 512), ("physical_block_size", 512), ("num-queues", 1), ("queue-size", 256)]
     {
@@ -445,7 +448,7 @@ pub(super) fn device(list: &mut KeyVals) -> Result<BlkBuilder, ValueError> {
     if list.take_bool("share-rw")?.unwrap_or(false) {
         return Err(ValueError::UnsupportedValue("share-rw=on".to_owned()));
     }
-    if list.take("iothread").is_some() {
+    if list.take_string("iothread")?.is_some() {
         return Err(ValueError::UnsupportedValue("iothread".to_owned()));
     }
     Ok(device)

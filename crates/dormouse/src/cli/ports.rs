@@ -14,10 +14,10 @@ fn bus_of(id: &str) -> String {
 /// `-device virtserialport` and `-device virtconsole`.
 pub(super) fn port(builder: &mut Builder, mut list: KeyVals, console: bool) -> Result<(), ValueError> {
     let mut port = PortBuilder { console, ..PortBuilder::default() };
-    port.id = list.take("id");
-    port.bus = list.take("bus");
-    port.name = list.take("name");
-    port.chardev = list.take("chardev");
+    port.id = list.take_string("id")?;
+    port.bus = list.take_string("bus")?;
+    port.name = list.take_string("name")?;
+    port.chardev = list.take_string("chardev")?;
     let nr = list.take_number("nr")?;
     if let Some((name, _)) = list.rest().next() {
         return Err(ValueError::NoSuchProperty { class: driver(console), name: name.to_owned() });

@@ -128,6 +128,49 @@ fn what_is_wrong_is_said_as_qemu_does() {
     assert!(error("-drive file=a,format=raw,id=1a").contains("Parameter 'id' expects an identifier"));
 }
 
+/// As QEMU 10.0 says it.
+#[test]
+fn values_of_json_have_the_types_that_they_should_have() {
+    let below =
+        |member: &str| format!(r#"-blockdev {{"driver":"file","node-name":"f","filename":"/d",{member}}}"#);
+    let blk = |member: &str| format!(r#"-device {{"driver":"virtio-blk-device","drive":"f",{member}}}"#);
+    let wrong =
+        |key: &str, expected: &str| format!("Invalid parameter type for '{key}', expected: {expected}");
+    let above = |file: &str| format!(r#"-blockdev {{"driver":"raw","node-name":"n","file":{file}}}"#);
+    for (line, text) in [
+        (below(r#""read-only":"on""#), wrong("read-only", "boolean")),
+        (below(r#""auto-read-only":1"#), wrong("auto-read-only", "boolean")),
+        (below(r#""cache":{"direct":"off"}"#), wrong("cache.direct", "boolean")),
+        (below(r#""cache":{"no-flush":0}"#), wrong("cache.no-flush", "boolean")),
+        (below(r#""discard":true"#), wrong("discard", "string")),
+        (below(r#""locking":true"#), wrong("locking", "string")),
+        (r#"-blockdev {"driver":"file","node-name":1,"filename":"x"}"#.into(), wrong("node-name", "string")),
+        (r#"-blockdev {"driver":3}"#.into(), wrong("driver", "string")),
+        (above("3"), wrong("file", "BlockdevRef")),
+        (above(r#"{"driver":"file","filename":3}"#), wrong("file.filename", "string")),
+        (above(r#"{"driver":"file","filename":"x","read-only":1}"#), wrong("file.read-only", "boolean")),
+        (blk(r#""bootindex":"1""#), wrong("bootindex", "integer")),
+        (blk(r#""write-cache":true"#), wrong("write-cache", "string")),
+        (blk(r#""serial":3"#), wrong("serial", "string")),
+        (blk(r#""werror":1"#), wrong("werror", "string")),
+        (blk(r#""share-rw":"on""#), wrong("share-rw", "boolean")),
+        (blk(r#""num-queues":"1""#), "Parameter 'num-queues' expects uint64".into()),
+        (blk(r#""num-queues":true"#), "Parameter 'num-queues' expects uint64".into()),
+        (r#"-device {"driver":"virtio-blk-device","drive":3}"#.into(), wrong("drive", "string")),
+        (r#"-device {"driver":"virtio-rng-device","rng":1}"#.into(), wrong("rng", "string")),
+        (
+            r#"-device {"driver":"virtio-serial-device","max_ports":"2"}"#.into(),
+            "Parameter 'max_ports' expects uint64".into(),
+        ),
+    ] {
+        assert_eq!(error(&line), text, "{line}");
+    }
+    let all = r#"-blockdev {"driver":"file","node-name":"f","filename":"a,b=c","read-only":true,"cache":{"direct":false}}
+        -device {"driver":"virtio-blk-device","drive":"f","bootindex":1,"num-queues":1,"write-cache":"on","share-rw":false}"#;
+    let options = run(all);
+    assert_eq!(file(&options.nodes[0]).path.to_str(), Some("a,b=c"));
+}
+
 #[test]
 fn what_is_not_there_is_named() {
     for (line, what) in [
