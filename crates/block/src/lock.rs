@@ -28,7 +28,9 @@ pub struct LockError {
     path: PathBuf,
 }
 
+/// What a machine that writes does with its image, and what none lets others do.
 const IN_USE: [Use; 3] = [CONSISTENT_READ, WRITE, RESIZE];
+const NOT_SHARED_USES: [Use; 2] = [WRITE, RESIZE];
 
 /// Takes and checks the locks of a process that reads `file` and lets nobody else write it, and that itself writes it if
 /// `write`. Refused, it has none. Without locks in the file system nobody is kept out.
@@ -54,22 +56,31 @@ pub(crate) fn give_back(file: BorrowedFd<'_>) {
     }
 }
 
-/// Gives what contradicts, if anything does.
+/// Takes them unless something contradicts, and gives what does. Looked for before, so that who is refused holds nothing
+/// even for a moment, and after: two that take them at the same time see each other.
 fn try_keep(file: BorrowedFd<'_>, write: bool) -> io::Result<Option<(&'static str, &'static str)>> {
     let used: &[Use] = if write { &IN_USE } else { &[CONSISTENT_READ] };
-    let not_shared = [WRITE, RESIZE];
+    let found = contradiction(file, used)?;
+    if found.is_some() {
+        return Ok(found);
+    }
     for (bit, _) in used {
         ofd::lock_shared(file, USED + bit)?;
     }
-    for (bit, _) in not_shared {
+    for (bit, _) in NOT_SHARED_USES {
         ofd::lock_shared(file, NOT_SHARED + bit)?;
     }
+    contradiction(file, used)
+}
+
+/// What others do that does not go together with these uses.
+fn contradiction(file: BorrowedFd<'_>, used: &[Use]) -> io::Result<Option<(&'static str, &'static str)>> {
     for &(bit, what) in used {
         if ofd::is_locked_by_others(file, NOT_SHARED + bit)? {
             return Ok(Some(("", what)));
         }
     }
-    for (bit, what) in not_shared {
+    for (bit, what) in NOT_SHARED_USES {
         if ofd::is_locked_by_others(file, USED + bit)? {
             return Ok(Some(("shared ", what)));
         }
