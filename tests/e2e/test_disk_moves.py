@@ -92,9 +92,11 @@ class DiskMoves(Scenario):
     async def start(self, kind, image, *arguments, **options):
         return await self.stack.enter_async_context(kind(*image.drive(), *arguments, **options))
 
-    async def waiting(self, kind, image, *arguments, **options):
+    async def waiting(self, kind, image, *arguments, able=(), **options):
         """A machine that waits for a guest, and from where it takes it."""
         there = await self.start(kind, image, "-incoming", "defer", *arguments, **options)
+        for capability in able:
+            await there.capability(capability)
         place = f"unix:{self.folder}/{len(os.listdir(self.folder))}"
         await there.qmp("migrate-incoming", uri=place)
         return there, place
@@ -109,6 +111,24 @@ class DiskMoves(Scenario):
         self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
         if isinstance(here, DiskMover):
             self.assertFalse(await here.active())
+        return there
+
+    async def hop_in_postcopy(self, here, image, **options):
+        """Moves the guest into a new process, which runs it before all of its memory has come."""
+        there, place = await self.waiting(type(here), image, able=["postcopy-ram"], **options)
+        await here.capability("postcopy-ram")
+        await here.qmp("migrate-set-parameters", max_bandwidth=8 * MIB, max_postcopy_bandwidth=8 * MIB)
+        await here.qmp("migrate", uri=place)
+        await here.told("active")
+        await here.qmp("migrate-start-postcopy")
+        for vm in (here, there):
+            self.assertEqual((await vm.told("postcopy-active", "failed"))[-1], "postcopy-active")
+        # The source still has memory of it, and no image any more.
+        self.assertEqual((await here.active(), await there.active()), (False, True))
+        await there.console.shell("echo here > /d/arrived; sync")
+        await here.qmp("migrate-set-parameters", max_postcopy_bandwidth=0)
+        for vm in (here, there):
+            self.assertEqual((await vm.told("completed", "failed"))[-1], "completed")
         return there
 
     async def written(self, image, count):
@@ -158,6 +178,18 @@ class DiskMoves(Scenario):
         await there.qmp("system_wakeup")
         await there.console.expect(r"woke-0\.")
         await self.written(image, await there.finish())
+        self.assertEqual(watch.most, 1)
+
+    async def test_a_guest_that_writes_is_moved_before_its_memory_has_come(self):
+        image = self.stack.enter_context(Image(64 * MIB, {"hello": "x\n"}))
+        watch = self.stack.enter_context(Watch(image))
+        here = await self.start(DiskMover, image)
+        await here.mount()
+        await here.console.shell(WRITES)
+        there = await self.hop_in_postcopy(here, image)
+        await here.refused("cont", taken(image))
+        await self.written(image, await there.finish())
+        self.assertEqual(image.read("arrived"), "here\n")
         self.assertEqual(watch.most, 1)
 
     async def test_a_guest_whose_move_fails_goes_on_writing(self):
