@@ -113,6 +113,15 @@ class Life(Case):
             self.assertIn('"status":"running"', domain.virsh("qemu-monitor-command", '{"execute":"query-status"}'))
             self.assertEqual(domain.virsh("qemu-monitor-command", "--hmp", "info status"), "VM status: running")
 
+    def test_a_generation_id_is_given(self):
+        guid = "00112233-4455-6677-8899-aabbccddeeff"
+        domain = Domain(self.host)
+        domain.xml = domain.xml.replace("<memory", f"<genid>{guid}</genid>\n  <memory", 1)
+        with domain:
+            domain.virsh("start")
+            asked = domain.virsh("qemu-monitor-command", '{"execute":"query-vm-generation-id"}')
+            self.assertIn(f'"guid":"{guid}"', asked)
+
     def test_what_is_started_for_a_client_goes_with_it(self):
         with Domain(self.host) as domain:
             domain.virsh("start", "--autodestroy")
