@@ -117,6 +117,22 @@ class Moves(Postcopy):
                 self.assertEqual(told[-2:], ["postcopy-active", "completed"])
             await self.checks(there)
 
+    async def test_five_moves_in_a_row(self):
+        async with contextlib.AsyncExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dormouse-postcopy-"))
+            here = await stack.enter_async_context(Mover(harts=2))
+            await here.capability("postcopy-ram")
+            await here.up()
+            await self.works(here)
+            for number in range(5):
+                there = await stack.enter_async_context(Mover("-incoming", "defer", harts=2))
+                await there.capability("postcopy-ram")
+                await self.leaves(here, there, f"unix:{folder}/{number}")
+                await self.follows(here, there)
+                await here.qmp("quit")
+                here = there
+            await self.checks(here)
+
     async def test_b7_every_state_arrives_under_its_name(self):
         async def nothing(_vm):
             pass
