@@ -236,6 +236,8 @@ class Fails(Scenario):
             self.assertEqual(data[name.replace("_", "-")], value, event)
         self.assertEqual((await vm.next())["event"], "STOP")
         self.assertEqual(await vm.status(), "io-error")
+        [held] = (await vm.qmp("x-query-lifecycle"))["holds"]
+        self.assertEqual((held["owner"], held["cause"]["by"]), ("device", "d"))
 
     async def test_every_stop_by_an_io_error_is_explained(self):
         """B22: QEMU drops the second BLOCK_IO_ERROR of a second, and a client sees a bare STOP."""

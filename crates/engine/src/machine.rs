@@ -294,6 +294,10 @@ impl MachineThread {
                 return self.waiting.push_front(Message::Device);
             }
             let Some(Posted { epoch, request, by }) = self.receiver.take_device_request() else { return };
+            let by = match by {
+                By::Device(id, None) => By::Device(id, self.worker.name(id)),
+                by => by,
+            };
             self.serve_by(request.at(epoch), by, Asker::Device(request));
         }
     }

@@ -89,8 +89,8 @@ pub enum By {
     Hart(u32),
     /// A wake source.
     Wake(WakeSource),
-    /// A device, by its number.
-    Device(runstate::DeviceId),
+    /// A device, by its number, and by its name where it keeps data.
+    Device(runstate::DeviceId, Option<Arc<str>>),
     /// What failed.
     Fault(Failure),
 }
@@ -127,7 +127,8 @@ impl fmt::Display for By {
             Self::Debugger => f.write_str("debugger"),
             Self::Hart(id) => write!(f, "hart{id}"),
             Self::Wake(source) => source.fmt(f),
-            Self::Device(id) => write!(f, "device{}", id.0),
+            Self::Device(_, Some(name)) => f.write_str(name),
+            Self::Device(id, None) => write!(f, "device{}", id.0),
             Self::Fault(failure) => failure.fmt(f),
         }
     }
@@ -172,7 +173,7 @@ impl By {
     pub(crate) fn maker_of(request: &DeviceRequest) -> Self {
         match request {
             DeviceRequest::Wake(source) | DeviceRequest::MaskedWake(source) => By::Wake(*source),
-            DeviceRequest::IoError { device, .. } => By::Device(*device),
+            DeviceRequest::IoError { device, .. } => By::Device(*device, None),
             DeviceRequest::HartFailed { what } => By::Fault((*what).into()),
             DeviceRequest::Watchdog => By::Unnamed,
         }

@@ -100,7 +100,16 @@ impl Worker {
 
     /// What failed last at this device.
     pub(crate) fn io_error(&self, device: DeviceId) -> Option<Arc<IoError>> {
-        self.storages.iter().find(|storage| storage.id() == device)?.io_error().map(Arc::new)
+        self.of(device)?.io_error().map(Arc::new)
+    }
+
+    /// How operators call this device.
+    pub(crate) fn name(&self, device: DeviceId) -> Option<Arc<str>> {
+        Some(self.of(device)?.name().into())
+    }
+
+    fn of(&self, device: DeviceId) -> Option<&Arc<dyn Storage>> {
+        self.storages.iter().find(|storage| storage.id() == device)
     }
 }
 

@@ -172,6 +172,7 @@ fn an_io_error_stops_with_its_reason_each_time_and_cont_tries_again() {
     for _ in 0..3 {
         world.port.post(fails);
         world.sees("STOP io-error");
+        assert_eq!(world.engine.status().held[0].cause.by.to_string(), "fake");
         world.ask(Ask::Cont);
         world.saw(&["BLOCK_IO_ERROR io-error", "STOP io-error", "RESUME running"]);
     }

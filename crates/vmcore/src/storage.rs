@@ -14,6 +14,9 @@ pub trait Storage: Send + Sync {
     /// ([`DeviceRequest::IoError`](runstate::DeviceRequest::IoError)).
     fn id(&self) -> DeviceId;
 
+    /// Name of the device or of what is behind it, as the operator gave it.
+    fn name(&self) -> &str;
+
     /// Has this process use what is behind the device, however others have changed it meanwhile; nothing if it does already.
     /// Called on a worker or a job's thread while the machine is held: before [`Storage::prepare`], and when what was left
     /// to another machine stays here after all.

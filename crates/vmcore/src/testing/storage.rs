@@ -102,6 +102,10 @@ impl Storage for FakeStorage {
         Self::ID
     }
 
+    fn name(&self) -> &str {
+        "fake"
+    }
+
     fn activate(&self) -> Result<(), StorageError> {
         if !self.is_active() {
             self.run("activate")?;

@@ -120,12 +120,6 @@ impl Host {
         action
     }
 
-    /// As operators call it.
-    fn name(&self) -> &str {
-        let config = self.disk.config();
-        if config.name.is_empty() { &config.qdev } else { &config.name }
-    }
-
     /// What has ended since the last time.
     pub(super) fn take_ended(&self) -> Vec<Ended> {
         std::mem::take(&mut lock(&self.state).ended)
@@ -146,6 +140,11 @@ impl Host {
 impl Storage for Host {
     fn id(&self) -> DeviceId {
         self.id
+    }
+
+    fn name(&self) -> &str {
+        let config = self.disk.config();
+        if config.name.is_empty() { &config.qdev } else { &config.name }
     }
 
     fn activate(&self) -> Result<(), StorageError> {
