@@ -219,7 +219,10 @@ mod tests {
                 name if derived_from(of, "rng-backend") || derived_from(of, "tls-creds") => {
                     ["-object".to_owned(), format!("{name},id=x")]
                 }
-                name if derived_from(of, "virtio-device") || derived_from(of, "virtio-serial-port") => {
+                name if ["virtio-device", "virtio-serial-port", "vmgenid"]
+                    .iter()
+                    .any(|it| derived_from(of, it)) =>
+                {
                     ["-device".to_owned(), name.to_owned()]
                 }
                 _ => {
