@@ -5,6 +5,7 @@ The guest checks its own memory and clocks on arrival (`churn`, `check`).
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -151,16 +152,55 @@ class Ways(Moves):
 
     async def test_a_mapped_file_is_read_as_the_guest_needs_it(self):
         with tempfile.TemporaryDirectory(prefix="dormouse-move-") as folder:
-            async with self.pair() as (here, there, _):
+            for place in (f"file:{folder}/f", f"file:{folder}/g,offset=0x1234"):
+                with self.subTest(place=place):
+                    async with self.pair() as (here, there, _):
+
+                        async def move():
+                            await here.capability("mapped-ram")
+                            await here.qmp("migrate", uri=place)
+                            self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
+                            await there.qmp("migrate-incoming", uri=place)
+                            self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
+
+                        await self.churned(here, there, move)
+
+    async def test_descriptors_of_a_pipe_and_of_a_number(self):
+        """A pipe goes one way, `fd:NUMBER` is one that was left open for the program."""
+        reader, writer = os.pipe()
+        with open(reader, "rb"), open(writer, "wb"):
+            async with Mover() as here, Mover("-incoming", f"fd:{reader}", inherited=(reader,)) as there:
+                await here.up()
+                here.client.send_fd_scm(writer)
+                await here.qmp("getfd", fdname="pipe")
 
                 async def move():
-                    await here.capability("mapped-ram")
-                    await here.qmp("migrate", uri=f"file:{folder}/f")
+                    await here.qmp("migrate", uri="fd:pipe")
                     self.assertEqual((await here.told("completed", "failed"))[-1], "completed")
-                    await there.qmp("migrate-incoming", uri=f"file:{folder}/f")
-                    self.assertEqual((await there.told("completed", "failed"))[-1], "completed")
+                    await there.event("RESUME")
 
-                await self.churned(here, there, move)
+                here.console.type("fill 16\nchurn 8 1\n")
+                await here.console.expect("churning")
+                await move()
+                there.console.type("\ncheck\n")
+                await there.console.expect(r"churned \d+ pages, 0 wrong, clocks went back 0 times")
+                await there.console.expect("checked 4096 pages, 0 wrong")
+
+    async def test_people_begin_it_and_do_other_things_meanwhile(self):
+        """HMP: `migrate -d` returns at once, `migrate` when it is over."""
+        async with self.pair() as (here, there, place):
+            await there.qmp("migrate-incoming", uri=place)
+            here.console.type("fill 16\n")
+            await here.console.expect("filled 4096 pages")
+            await here.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
+            self.assertEqual(await here.hmp(f"migrate -d {place}"), "")
+            self.assertIn(await here.status(), ("running", "finish-migrate"))
+            self.assertIn("Migration status: ", await here.hmp("info migrate"))
+            self.assertEqual(await here.hmp("migrate_set_parameter max-bandwidth 0"), "")
+            await self.arrived(here, there)
+            await here.qmp("cont")
+            missing = "Failed to connect to '/nonexistent/m': No such file or directory"
+            self.assertEqual(await here.hmp("migrate unix:/nonexistent/m"), f"Error: {missing}\r\n")
 
     async def test_a_guest_that_writes_too_fast_is_slowed_down_if_that_is_wanted(self):
         async with self.pair() as (here, there, place):

@@ -91,9 +91,10 @@ class Console:
 class Machine:
     """A running program. Use as `async with Machine(...) as vm`; it is killed at the end if it is still there."""
 
-    def __init__(self, *arguments, test_clock=True, memory="256M", harts=1, serial="stdio"):
+    def __init__(self, *arguments, test_clock=True, memory="256M", harts=1, serial="stdio", inherited=()):
         self._folder = tempfile.TemporaryDirectory(prefix="dormouse-e2e-")
         self.socket = os.path.join(self._folder.name, "qmp")
+        self._inherited = inherited
         self._arguments = [
             "-machine", "virt", "-nodefaults", "-display", "none", "-serial", serial,
             "-m", memory, "-smp", str(harts), "-qmp", f"unix:{self.socket},server=on,wait=off",
@@ -106,7 +107,7 @@ class Machine:
     async def __aenter__(self):
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(
-            PROGRAM, *self._arguments, stdin=pipe, stdout=pipe, stderr=pipe
+            PROGRAM, *self._arguments, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=self._inherited
         )
         self.console = Console(self.process)
         try:

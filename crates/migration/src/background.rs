@@ -118,12 +118,10 @@ impl Background<'_> {
         let packed = chosen.map_or(target.compresses(), |chosen| chosen == Compression::Zstd);
         let mut header = header(ram)?;
         let mut channel = match target.open(&self.cutter)? {
-            Opened::File { file, offset: 0 } if mapped => {
-                file.set_len(0)?;
-                let rounds = Rounds::mapped(Arc::clone(ram), file, header, Arc::clone(&self.progress))?;
-                return Ok((rounds, None));
+            Opened::File { file, offset } if mapped => {
+                let (place, progress) = ((file, offset), Arc::clone(&self.progress));
+                return Ok((Rounds::mapped(Arc::clone(ram), place, header, progress)?, None));
             }
-            Opened::File { .. } if mapped => return Err(OutgoingError::MappedOffset),
             _ if mapped => return Err(OutgoingError::NotMappable),
             Opened::File { file, offset } => Channel::to_file(file, offset, &self.cutter)?,
             Opened::Channel(channel) => channel,

@@ -84,9 +84,6 @@ pub enum CapabilityError {
     /// Several connections, and postcopy.
     #[error("Postcopy is not yet compatible with multifd")]
     PostcopyWithMultifd,
-    /// Several connections, and one file.
-    #[error("Mapped-ram migration with multifd is not available in this program")]
-    MappedWithMultifd,
     /// A file cannot ask for pages.
     #[error("Mapped-ram migration is incompatible with postcopy")]
     MappedWithPostcopy,
@@ -132,9 +129,6 @@ impl Capabilities {
         }
         if self.has(PostcopyRam) && self.has(MappedRam) {
             return Err(CapabilityError::MappedWithPostcopy);
-        }
-        if self.has(Multifd) && self.has(MappedRam) {
-            return Err(CapabilityError::MappedWithMultifd);
         }
         Ok(())
     }

@@ -155,9 +155,7 @@ impl Incoming<'_> {
         let (mut channel, is_file) = match opened {
             Opened::Channel(channel) => (channel, false),
             Opened::File { file, offset } => {
-                if offset == 0
-                    && let Some(mapped) = mapped(&file)?
-                {
+                if let Some(mapped) = mapped(&file, offset)? {
                     let saved = self.take_mapped(ram, mapped)?;
                     return Ok(MigrationRequest::IncomingLoaded { saved, postcopy: false });
                 }
@@ -211,9 +209,9 @@ impl Incoming<'_> {
     }
 }
 
-/// The file, if each chunk has its place in it.
-fn mapped(file: &File) -> Result<Option<MappedFile>, IncomingError> {
-    match MappedFile::open(file.try_clone()?, &form::limits(stream::MAX_MEMORY)) {
+/// The file, if behind `offset` each chunk has its place in it.
+fn mapped(file: &File, offset: u64) -> Result<Option<MappedFile>, IncomingError> {
+    match MappedFile::behind(file.try_clone()?, offset, &form::limits(stream::MAX_MEMORY)) {
         Ok(mapped) => Ok(Some(mapped)),
         Err(ReadError::WrongLayout { .. }) => Ok(None),
         Err(error) => Err(error.into()),

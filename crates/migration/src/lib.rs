@@ -275,13 +275,15 @@ impl Migrations {
         })
     }
 
-    /// `multifd` connects more than once.
+    /// `multifd` connects more than once. In a file in which each page has its place it changes nothing.
     fn check_channels(&self, address: &Address) -> Result<(), MigrationError> {
-        let several = matches!(address, Address::Unix(_) | Address::Tcp { .. });
-        if several || !self.capabilities().has(Capability::Multifd) {
-            return Ok(());
-        }
-        Err(MigrationError::OneChannel)
+        let capabilities = self.capabilities();
+        let goes = match address {
+            Address::Unix(_) | Address::Tcp { .. } => true,
+            Address::File { .. } | Address::Fd(_) => capabilities.has(Capability::MappedRam),
+            Address::Exec(_) => false,
+        };
+        if goes || !capabilities.has(Capability::Multifd) { Ok(()) } else { Err(MigrationError::OneChannel) }
     }
 
     /// Begins a job. It is what [`Self::report`] tells of from its first event on; refused, what was told before stays.

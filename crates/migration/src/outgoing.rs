@@ -150,11 +150,8 @@ impl Outgoing<'_> {
         let mut header = header(&ram)?;
         let channel = match target.open(&self.cutter)? {
             Opened::File { file, offset } if self.has(Capability::MappedRam) => {
-                if offset != 0 {
-                    return Err(OutgoingError::MappedOffset);
-                }
-                file.set_len(0)?;
-                let mut rounds = Rounds::mapped(Arc::clone(&ram), file, header, Arc::clone(&self.progress))?;
+                let (place, progress) = ((file, offset), Arc::clone(&self.progress));
+                let mut rounds = Rounds::mapped(Arc::clone(&ram), place, header, progress)?;
                 self.send(&ram, &mut rounds, None)?;
                 return self.commit(rounds, None);
             }

@@ -144,14 +144,15 @@ impl Rounds {
         Ok(Self::over(ram, out, progress))
     }
 
-    /// Into an empty file.
+    /// Into a file, in which what is before `offset` stays and what is behind it goes.
     pub(crate) fn mapped(
         ram: Arc<Ram>,
-        file: File,
+        (file, offset): (File, u64),
         header: Header,
         progress: Arc<Progress>,
     ) -> Result<Self, OutgoingError> {
-        let writer = MappedWriter::new(file, header.memory)?;
+        file.set_len(offset)?;
+        let writer = MappedWriter::behind(file, offset, header.memory)?;
         let (summary, sections) = (None, Vec::new());
         let mapped = Mapped { writer, header, summary, sections, bytes: 0, busy: Duration::ZERO };
         Ok(Self::over(ram, Out::Mapped(Box::new(mapped)), progress))

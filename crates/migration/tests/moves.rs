@@ -175,6 +175,26 @@ fn a_mapped_file_is_complete_or_says_so_and_gives_memory_as_it_is_touched() {
     assert!(here.migrations.report().unwrap().error.is_some());
 }
 
+/// As a manager does that puts a header of its own before.
+#[test]
+fn a_mapped_file_may_lie_behind_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f");
+    std::fs::write(&path, b"header...and what was there").unwrap();
+    let place = Address::File { path: path.clone(), offset: 6 };
+    let (here, there) = (World::running(), World::waiting(true));
+    here.migrations.set_capabilities(&[(Capability::MappedRam, true)]).unwrap();
+    here.ram().write(RAM + 0x20_1000, b"of the guest").unwrap();
+    assert!(here.migrate(&place).unwrap().wait());
+    assert_eq!((here.state(), here.migrations.report().unwrap().error), (RunState::PostMigrate, None));
+    assert!(std::fs::read(&path).unwrap().starts_with(b"headerDORMOUSE"));
+    assert!(there.take_in(&place).unwrap().wait());
+    assert_eq!(there.state(), RunState::Running);
+    let mut bytes = [0; 12];
+    there.ram().read(RAM + 0x20_1000, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"of the guest");
+}
+
 #[test]
 fn programs_take_and_give_a_machine() {
     let folder = tempfile::tempdir().unwrap();

@@ -65,6 +65,43 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn a_form_may_lie_behind_something_else_which_stays() {
+    for base in [1, 4096, 12_345] {
+        let head = noise(base as usize, 9);
+        let file = file_of(&head);
+        let inner = MappedWriter::behind(file.try_clone().unwrap(), base, MEMORY).unwrap();
+        for chunk in 0..CHUNKS {
+            // Twice, and what was something is nothing in the end.
+            inner.chunk(chunk, &noise(chunk_length(chunk), chunk)).unwrap();
+        }
+        inner.zero(0).unwrap();
+        inner.chunk(1, &noise(CHUNK_SIZE, 77)).unwrap();
+        let unfinished = MappedFile::behind(file.try_clone().unwrap(), base, &Limits::default());
+        assert!(matches!(unfinished, Err(ReadError::NotFinished)));
+        drop(inner.finish(&Header::new(FileId([3; 16]), MEMORY), None, &sections()).unwrap());
+        let bytes = bytes_of(&file);
+        assert_eq!(bytes[..base as usize], head, "what was before");
+        let read_back = MappedFile::behind(file.try_clone().unwrap(), base, &Limits::default()).unwrap();
+        read_back.verify().unwrap();
+        assert_eq!(read_back.sections(), sections());
+        assert_eq!(read(&read_back, 0).unwrap(), vec![0; CHUNK_SIZE]);
+        assert_eq!(read(&read_back, 1).unwrap(), noise(CHUNK_SIZE, 77));
+        assert_eq!(read(&read_back, 2).unwrap(), noise(CHUNK_SIZE, 2));
+        // The same without what is before it.
+        open(file_of(&bytes[base as usize..])).unwrap().verify().unwrap();
+        for elsewhere in [0, base - 1, base + 1, base + MEMORY, u64::MAX] {
+            let wrong = MappedFile::behind(file.try_clone().unwrap(), elsewhere, &Limits::default());
+            assert!(wrong.is_err(), "{elsewhere}");
+        }
+        let (file, limits) = (file_of(&bytes[..bytes.len() - 1]), Limits::default());
+        assert!(matches!(MappedFile::behind(file, base, &limits), Err(ReadError::Truncated { .. })));
+    }
+    let longer = MappedWriter::behind(file_of(&[0; 10]), 9, MEMORY).unwrap_err();
+    assert!(matches!(longer, WriteError::NotEmpty { length: 10 }));
+    assert!(MappedWriter::behind(empty(), u64::MAX, MEMORY).is_err());
+}
+
+#[test]
 fn a_survey_is_the_same_of_a_file_and_of_a_pipe() {
     let [file, pipe] = survey(&bytes_of(&mapped())).map(Result::unwrap);
     assert_eq!(file, pipe);

@@ -15,6 +15,8 @@
 //!   main     sections, READY ... as with one connection       READY counts once each channel has ended
 //! ```
 //!
+//! Into a mapped file (`mapped-ram`) there is one writer all the same: each page has its place there, whoever writes it.
+//!
 //! Invariants:
 //! * a page goes over one connection in a round, and no connection is read past the end of a round before all are there: what
 //!   is older never comes over what is newer;

@@ -48,8 +48,6 @@ pub(crate) enum OutgoingError {
     Flush(Arc<str>),
     #[error("Mapped-ram migration needs a file, file:PATH")]
     NotMappable,
-    #[error("Mapped-ram migration writes a file from its beginning, not from an offset")]
-    MappedOffset,
     #[error("Unable to open return-path for postcopy")]
     NoReturnPath,
     #[error("the destination cannot run a guest before all of its memory is there")]

@@ -131,6 +131,8 @@ pub enum ParentError {
 #[derive(Debug)]
 pub struct MappedFile {
     file: File,
+    /// Where in the file the form begins.
+    base: u64,
     index: Index,
     parent: Option<Arc<MappedFile>>,
 }
@@ -141,19 +143,28 @@ impl MappedFile {
     /// # Errors
     /// When this is no mapped file, it is not complete, or this program cannot read it.
     pub fn open(file: File, limits: &Limits) -> Result<Self, ReadError> {
-        let length = file.metadata().map_err(ReadError::Io)?.len();
-        let preamble = read_preamble(&mut At { file: &file, at: 0 }, Layout::Mapped)?;
+        Self::behind(file, 0, limits)
+    }
+
+    /// The same behind `base` bytes of something else.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`].
+    pub fn behind(file: File, base: u64, limits: &Limits) -> Result<Self, ReadError> {
+        let length = file.metadata().map_err(ReadError::Io)?.len().saturating_sub(base);
+        let preamble = read_preamble(&mut At { file: &file, at: base }, Layout::Mapped)?;
         if length < FRONT {
             return Err(ReadError::Truncated { offset: length, what: "the first page" });
         }
         let mut page = [0; FRONT as usize];
-        file.read_exact_at(&mut page, 0).map_err(ReadError::Io)?;
+        file.read_exact_at(&mut page, base).map_err(ReadError::Io)?;
         let front = Front::decode(&page)?;
         if length < front.length {
             return Err(ReadError::Truncated { offset: length, what: "memory or the index" });
         }
-        let index = Index::read(At { file: &file, at: front.index }, &preamble, front, limits)?;
-        Ok(Self { file, index, parent: None })
+        // What is not past the end of the file is no overflow.
+        let index = Index::read(At { file: &file, at: base + front.index }, &preamble, front, limits)?;
+        Ok(Self { file, base, index, parent: None })
     }
 
     /// Gives an incremental file the one that it is the difference from.
@@ -220,7 +231,7 @@ impl MappedFile {
             file = file.parent.as_deref()?;
         }
         let (at, _) = place(chunk, file.header().memory)?;
-        (file.form(chunk)? == Form::Raw).then(|| (file.file.as_fd(), at))
+        (file.form(chunk)? == Form::Raw).then(|| (file.file.as_fd(), file.base + at))
     }
 
     /// What the file holds, in pages.
@@ -287,8 +298,8 @@ impl MappedFile {
 
     /// Where the next byte lies, from `at` on, that is not in a hole; `at` where the file system does not tell.
     fn next_data(&self, at: u64) -> u64 {
-        match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
-            Ok(found) => found,
+        match rustix::fs::seek(&self.file, SeekFrom::Data(self.base + at)) {
+            Ok(found) => found.saturating_sub(self.base),
             Err(rustix::io::Errno::NXIO) => u64::MAX,
             Err(_) => at,
         }
@@ -312,7 +323,7 @@ impl MappedFile {
     }
 
     fn read_at(&self, chunk: u64, at: u64, into: &mut [u8]) -> Result<(), ChunkError> {
-        self.file.read_exact_at(into, at).map_err(|source| match source.kind() {
+        self.file.read_exact_at(into, self.base + at).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => ChunkError::Truncated { chunk, name: self.name() },
             _ => ChunkError::Io { chunk, name: self.name(), source },
         })

@@ -21,6 +21,8 @@ use crate::{FORMAT_VERSION, PAGE_SIZE, Section};
 #[derive(Debug)]
 pub struct MappedWriter {
     file: File,
+    /// Where in the file the form begins.
+    base: u64,
     memory: u64,
     /// How each chunk is kept; none if it has not been written.
     table: Mutex<Vec<Option<Entry>>>,
@@ -32,6 +34,14 @@ impl MappedWriter {
     /// # Errors
     /// When the file is not empty, the memory is not whole pages, or nothing can be written.
     pub fn new(file: File, memory: u64) -> Result<Self, WriteError> {
+        Self::behind(file, 0, memory)
+    }
+
+    /// The same behind `base` bytes of something else, which the file has and which stay.
+    ///
+    /// # Errors
+    /// As those of [`Self::new`], and when the file does not end there.
+    pub fn behind(file: File, base: u64, memory: u64) -> Result<Self, WriteError> {
         if !is_memory(memory) {
             return Err(WriteError::BadMemory { memory });
         }
@@ -39,13 +49,13 @@ impl MappedWriter {
         if !found.is_file() {
             return Err(WriteError::NotMapped("anything but a regular file"));
         }
-        if found.len() != 0 {
+        if found.len() != base {
             return Err(WriteError::NotEmpty { length: found.len() });
         }
         // A length that the file system cannot have is better known now.
-        file.set_len(FRONT + memory)?;
-        file.write_all_at(&preamble(FORMAT_VERSION, Layout::Mapped), 0)?;
-        Ok(Self { file, memory, table: Mutex::new(vec![None; chunks(memory) as usize]) })
+        file.set_len(base.saturating_add(FRONT + memory))?;
+        file.write_all_at(&preamble(FORMAT_VERSION, Layout::Mapped), base)?;
+        Ok(Self { file, base, memory, table: Mutex::new(vec![None; chunks(memory) as usize]) })
     }
 
     /// Writes a chunk: nothing if it is zero. Says how it is kept.
@@ -60,7 +70,7 @@ impl MappedWriter {
         }
         let (at, _) = self.place(chunk, bytes.len())?;
         self.enter(chunk, None);
-        self.file.write_all_at(bytes, at)?;
+        self.file.write_all_at(bytes, self.base + at)?;
         self.enter(chunk, Some(Entry { form: Form::Raw, hash: hash(bytes) }));
         Ok(Form::Raw)
     }
@@ -92,7 +102,7 @@ impl MappedWriter {
         summary: Option<&Summary>,
         sections: &[Section],
     ) -> Result<File, WriteError> {
-        let Self { file, memory, table } = self;
+        let Self { file, base, memory, table } = self;
         let table = table.into_inner().unwrap_or_else(PoisonError::into_inner);
         header.check()?;
         if header.memory != memory {
@@ -112,12 +122,12 @@ impl MappedWriter {
         }
         let preamble = preamble(FORMAT_VERSION, Layout::Mapped);
         let index = FRONT + memory;
-        let out = At { file: &file, at: index };
+        let out = At { file: &file, at: base + index };
         let written = index::write(out, &preamble, header, summary, sections, table.into_iter().flatten())?;
         // First all of it, then the word that it is there.
         file.sync_all()?;
         let front = Front { index, length: index + written };
-        file.write_all_at(&front.encode(&preamble), 0)?;
+        file.write_all_at(&front.encode(&preamble), base)?;
         file.sync_all()?;
         Ok(file)
     }
@@ -157,6 +167,7 @@ impl MappedWriter {
     }
 
     fn punch(&self, at: u64, length: usize) -> io::Result<()> {
+        let at = self.base + at;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, flags, at, length as u64) {
             Err(rustix::io::Errno::OPNOTSUPP) => self.file.write_all_at(&vec![0; length], at),
