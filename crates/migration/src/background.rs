@@ -160,6 +160,9 @@ impl Background<'_> {
         while more {
             more = match save.save_next() {
                 Ok(more) => more,
+                Err(OpenError::Interrupted) if self.control.is_cancelled() => {
+                    return Err(OutgoingError::Cancelled);
+                }
                 Err(OpenError::Interrupted) => {
                     thread::yield_now();
                     true

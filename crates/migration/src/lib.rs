@@ -117,6 +117,9 @@ pub enum MigrationError {
     /// It is to go by TLS, and cannot.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// `mapped-ram` to where no page has a place.
+    #[error("Migration requires seekable transport (e.g. file)")]
+    NotSeekable,
     /// Several connections to where there is one.
     #[error("Migration requires multi-channel URIs (e.g. tcp)")]
     OneChannel,
@@ -275,9 +278,14 @@ impl Migrations {
         })
     }
 
-    /// `multifd` connects more than once. In a file in which each page has its place it changes nothing.
+    /// `mapped-ram` needs a file, and `multifd` connects more than once. In a file in which each page has its place it
+    /// changes nothing. Whether a descriptor is of a file is seen when it is used.
     fn check_channels(&self, address: &Address) -> Result<(), MigrationError> {
         let capabilities = self.capabilities();
+        let seekable = matches!(address, Address::File { .. } | Address::Fd(_));
+        if capabilities.has(Capability::MappedRam) && !seekable {
+            return Err(MigrationError::NotSeekable);
+        }
         let goes = match address {
             Address::Unix(_) | Address::Tcp { .. } => true,
             Address::File { .. } | Address::Fd(_) => capabilities.has(Capability::MappedRam),

@@ -76,9 +76,8 @@ impl Gate {
 pub(crate) fn may_begin(status: &Status) -> Result<(), MigrationError> {
     let refusal = match status.job {
         Some(Job::Dump { .. }) => Refusal::MigrationBlockedByDump,
-        Some(Job::Incoming { stage: IncomingStage::Waiting | IncomingStage::Loading }) => {
-            Refusal::IncomingPending
-        }
+        Some(Job::Incoming { stage: IncomingStage::Postcopy }) => Refusal::MigrationInProgress,
+        Some(Job::Incoming { .. }) => Refusal::IncomingPending,
         Some(_) => Refusal::MigrationInProgress,
         None if status.holds.iter().any(|hold: &Hold| hold.owner == Owner::Moved) => Refusal::AlreadyMigrated,
         None => return Ok(()),
@@ -210,6 +209,8 @@ impl Outgoing<'_> {
     ) -> Result<Option<Chunks>, OutgoingError> {
         rounds.summary(self.summary())?;
         self.progress.set_up(Instant::now());
+        // Until it is known better, as in QEMU.
+        self.progress.expected_downtime.set(self.number(Number::DowntimeLimit));
         let engine = self.engine().clone();
         let drop_writes = || engine.drop_write_tags();
         let lost = ram.host_errors();

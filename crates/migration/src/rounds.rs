@@ -74,6 +74,9 @@ pub(crate) struct Pace<'a> {
     pub(crate) enough: &'a dyn Fn() -> bool,
 }
 
+/// How long memory that is still on its way is left alone.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// After how many chunks what has gathered is sent.
 const BATCH: usize = 256;
 
@@ -265,8 +268,17 @@ impl Rounds {
         let count = self.ram.chunk_count();
         let mut chunk = 0;
         while chunk < count && !(pace.enough)() {
-            if self.chunk(chunk)? != Form::Zero {
-                self.keep(pace)?;
+            match self.chunk(chunk) {
+                // What is here is read lazily itself, and this is still on its way.
+                Err(OutgoingError::Chunk(ram::OpenError::Interrupted)) => {
+                    pace.cutter.sleep(BREATH)?;
+                    continue;
+                }
+                form => {
+                    if form? != Form::Zero {
+                        self.keep(pace)?;
+                    }
+                }
             }
             if chunk % BATCH == BATCH - 1 {
                 // What has gathered, marks of zero above all, keeps the other side busy meanwhile.
@@ -400,7 +412,7 @@ impl Rounds {
 
     /// Takes what was sent into the statistics.
     pub(crate) fn count(&self) {
-        self.progress.transferred.set(self.earlier + self.bytes());
+        self.progress.count_bytes(self.earlier + self.bytes());
         if let Some(lanes) = &self.lanes {
             self.progress.multifd_bytes.set(lanes.bytes());
         }

@@ -146,6 +146,14 @@ impl Progress {
         moments.setup = Some(now.saturating_duration_since(moments.begin));
     }
 
+    /// So many bytes have gone in all.
+    pub fn count_bytes(&self, bytes: u64) {
+        self.transferred.set(bytes);
+        if self.moments().stopped.is_none() {
+            self.precopy_bytes.set(bytes);
+        }
+    }
+
     /// The machine stands, or is about to.
     pub fn stopped(&self, now: Instant) {
         self.moments().stopped = Some(now);

@@ -55,6 +55,7 @@ fn a_machine_moves_while_its_snapshot_is_written_and_both_are_whole() {
     );
     source.free.store(true, Ordering::SeqCst);
     assert!(going.wait() && arriving.wait());
+    assert_eq!(here.migrations.report().unwrap().error, None);
     assert_eq!((here.state(), there.state()), (RunState::PostMigrate, RunState::Running));
     let deadline = std::time::Instant::now() + PATIENCE;
     while status() != JobStatus::Concluded {

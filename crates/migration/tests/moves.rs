@@ -170,9 +170,8 @@ fn a_mapped_file_is_complete_or_says_so_and_gives_memory_as_it_is_touched() {
     assert_eq!(bytes, [0; 12]);
     // A socket has no places.
     here.ask(Ask::Cont);
-    let socket = here.migrate(&unix(folder.path()));
-    assert!(socket.unwrap().wait());
-    assert!(here.migrations.report().unwrap().error.is_some());
+    let refused = here.migrate(&unix(folder.path())).unwrap_err();
+    assert_eq!(refused.to_string(), "Migration requires seekable transport (e.g. file)");
 }
 
 /// As a manager does that puts a header of its own before.
@@ -192,6 +191,26 @@ fn a_mapped_file_may_lie_behind_something_else() {
     assert_eq!(there.state(), RunState::Running);
     let mut bytes = [0; 12];
     there.ram().read(RAM + 0x20_1000, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"of the guest");
+}
+
+/// A reset of a machine that nobody has come to yet is about that machine: it is over before the guest comes.
+#[test]
+fn a_reset_of_a_machine_that_listens_does_not_wait_for_the_guest() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = unix(folder.path());
+    let (here, there) = (World::running(), World::waiting(true));
+    here.ram().write(RAM + 0x1000, b"of the guest").unwrap();
+    here.fall_asleep();
+    let arriving = there.take_in(&place).unwrap();
+    there.ask(Ask::SystemReset);
+    there.until("RESET");
+    let going = here.migrate(&place).unwrap();
+    assert!(going.wait() && arriving.wait());
+    assert_eq!((here.state(), there.state()), (RunState::PostMigrate, RunState::Suspended));
+    assert!(!there.take().iter().any(|line| line.starts_with("RESET")));
+    let mut bytes = [0; 12];
+    there.ram().read(RAM + 0x1000, &mut bytes).unwrap();
     assert_eq!(&bytes, b"of the guest");
 }
 

@@ -75,8 +75,10 @@ pub enum OutgoingStage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IncomingStage {
-    /// Nothing loaded yet.
+    /// Nobody has said where the guest comes from.
     Waiting,
+    /// It is listened for; nothing of it has come.
+    Listening,
     /// A stream is being loaded.
     Loading,
     /// The guest has arrived; its pages still follow. No hold.
@@ -128,7 +130,9 @@ impl Job {
                     | OutgoingStage::Committed { postcopy: true },
                 ..
             } => Some(Owner::Outgoing),
-            Job::Incoming { stage: IncomingStage::Waiting | IncomingStage::Loading } => Some(Owner::Incoming),
+            Job::Incoming {
+                stage: IncomingStage::Waiting | IncomingStage::Listening | IncomingStage::Loading,
+            } => Some(Owner::Incoming),
             Job::Background { .. } | Job::Outgoing { .. } | Job::Incoming { .. } => None,
         }
     }

@@ -190,7 +190,10 @@ mod management {
         let mut sealed = switched_over(Machine::running()).after(J::Seal);
         assert_eq!(sealed.then(M::SystemReset), "-> finish-migrate");
         assert_eq!(sealed.then(J::OutgoingFailed), format!("MIGRATION{{failed}} {reset} RESUME -> running"));
-        let mut loading = Machine::incoming(true);
+        // Nothing has come yet: there is nothing that it could be about but this machine.
+        let mut listening = Machine::incoming(true);
+        assert_eq!(listening.then(M::SystemReset), format!("{reset} -> inmigrate"));
+        let mut loading = listening.after(J::Announce(MigrationStatus::Active));
         assert_eq!(loading.then(M::SystemReset), "-> inmigrate");
         let arrives = J::IncomingLoaded { saved: saved(&Machine::asleep()), postcopy: false };
         assert_eq!(loading.then(arrives), format!("{reset} RESUME MIGRATION{{completed}} -> running"));
@@ -217,6 +220,12 @@ mod management {
             assert_eq!(machine.life.holds().as_slice(), [Hold::of(Owner::Boot)]);
             assert_eq!(machine.then(M::Cont), "RESUME -> running");
         }
+    }
+
+    #[test]
+    fn a_migration_that_is_being_cancelled_becomes_nothing_else() {
+        let cancelling = Machine::running().after(M::MigrateStart).after(M::MigrateCancel);
+        cancelling.refuses(J::Announce(MigrationStatus::Active), "the job was cancelled");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     value("cpu", "MODEL[,EXT=on|off...]", "choose the processor: rv64, max, help", machine::cpu),
     value("smp", "[cpus=]N[,maxcpus=,sockets=,cores=,threads=]", "number of harts and how they are grouped", machine::smp),
     value("m", "[size=]SIZE", "guest memory, in MiB or with a unit (512M, 2G)", machine::memory),
-    value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-blk-device, virtio-rng-device, virtio-serial-device, virtserialport, virtconsole", devices::device),
+    value("device", "DRIVER[,PROP=VALUE...]", "add a device: virtio-blk-device, virtio-rng-device, virtio-serial-device, virtserialport, virtconsole, vmgenid", devices::device),
     value("drive", "file=FILE[,format=raw][,if=virtio|none][,id=ID][,...]", "a disk", disks::drive),
     value("blockdev", "[driver=]file|raw,node-name=NAME[,...]", "a block node", disks::blockdev),
     value("object", "TYPE,id=ID[,PROP=VALUE...]", "add an object: memory-backend-ram, rng-random, rng-builtin, tls-creds-x509, authz-simple", devices::object),

@@ -30,9 +30,13 @@ impl Step {
                 Some(Job::Background { stage, cancelling }),
             ) => return self.background_step(request, stage, cancelling),
             (
+                MigrationRequest::Announce(_),
+                Some(Job::Outgoing { cancelling: true, .. } | Job::Background { cancelling: true, .. }),
+            ) => return Err(Refusal::JobCancelled),
+            (
                 MigrationRequest::Announce(status),
                 Some(Job::Outgoing { .. } | Job::Incoming { .. } | Job::Background { .. }),
-            ) => self.emit(Event::Migration { status }),
+            ) => self.announce(status),
             (MigrationRequest::Pass(pass), Some(Job::Outgoing { .. })) => {
                 self.emit(Event::MigrationPass { pass });
             }
@@ -189,13 +193,25 @@ impl Step {
         self.end_job(JobEnd { tail, ..JobEnd::default() });
     }
 
+    /// An incoming migration that becomes active has a guest on its way; a reset has to wait from then on.
+    fn announce(&mut self, status: MigrationStatus) {
+        let listening = Job::Incoming { stage: IncomingStage::Listening };
+        if status == MigrationStatus::Active && self.value.job == Some(listening) {
+            self.value.job = Some(Job::Incoming { stage: IncomingStage::Loading });
+            self.publish();
+        }
+        self.emit(Event::Migration { status });
+    }
+
     fn incoming_step(&mut self, request: MigrationRequest, stage: IncomingStage) -> Result<(), Refusal> {
+        use IncomingStage::{Listening, Loading};
         match (request, stage) {
-            (MigrationRequest::IncomingLoaded { saved, postcopy }, IncomingStage::Loading) => {
+            (MigrationRequest::IncomingLoaded { saved, postcopy }, Listening | Loading) => {
                 self.value.accepts(&saved)?;
+                self.value.job = Some(Job::Incoming { stage: Loading });
                 self.arrived(&saved, postcopy);
             }
-            (MigrationRequest::IncomingFailed { exit }, IncomingStage::Loading) => self.incoming_failed(exit),
+            (MigrationRequest::IncomingFailed { exit }, Listening | Loading) => self.incoming_failed(exit),
             (MigrationRequest::IncomingDone, IncomingStage::Postcopy) => {
                 self.value.job = None;
                 self.publish();

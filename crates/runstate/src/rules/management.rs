@@ -184,9 +184,8 @@ impl Step {
         match self.value.job {
             None => Ok(()),
             Some(Job::Dump { .. }) => Err(Refusal::DumpInProgress),
-            Some(Job::Incoming { stage: IncomingStage::Waiting | IncomingStage::Loading }) => {
-                Err(Refusal::IncomingPending)
-            }
+            Some(Job::Incoming { stage: IncomingStage::Postcopy }) => Err(Refusal::MigrationInProgress),
+            Some(Job::Incoming { .. }) => Err(Refusal::IncomingPending),
             Some(_) => Err(Refusal::MigrationInProgress),
         }
     }
@@ -247,7 +246,7 @@ impl Step {
     fn migrate_incoming(&mut self) -> Result<(), Refusal> {
         match self.value.job {
             Some(Job::Incoming { stage: IncomingStage::Waiting }) => {
-                self.value.job = Some(Job::Incoming { stage: IncomingStage::Loading });
+                self.value.job = Some(Job::Incoming { stage: IncomingStage::Listening });
                 self.publish();
                 self.emit(Event::Migration { status: MigrationStatus::Setup });
                 self.effect(Effect::BeginJob(JobKind::Incoming));

@@ -158,7 +158,8 @@ impl Step {
 
     /// **reset**. A live machine runs on; one that something other than a job holds waits in prelaunch.
     pub(super) fn reset(&mut self, cause: ShutdownCause) {
-        let waits_for_guest = matches!(self.value.job, Some(Job::Incoming { stage: IncomingStage::Waiting }));
+        use IncomingStage::{Listening, Waiting};
+        let waits_for_guest = matches!(self.value.job, Some(Job::Incoming { stage: Waiting | Listening }));
         if !waits_for_guest {
             self.value.holds.replace(|hold| hold.owner.kind() != HoldKind::Job, Hold::of(Owner::Boot));
         }

@@ -200,6 +200,7 @@ pub fn job(life: &Lifecycle) -> &'static str {
         },
         Job::Incoming { stage } => match stage {
             IncomingStage::Waiting => "waiting for a guest",
+            IncomingStage::Listening => "listening for a guest",
             IncomingStage::Loading => "loading a guest",
             IncomingStage::Postcopy => "arrived, pages to come",
         },
