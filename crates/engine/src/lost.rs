@@ -5,8 +5,8 @@
 //!                                                                   └─► timers ─► machine ─► others'? ─► Broken
 //! ```
 //!
-//! Content that a source of lazy filling cannot give is known before it is accessed: to a hart as an exit, from devices by
-//! [`Ram::report_misses`].
+//! Content that a source of lazy filling cannot give is known before it is accessed: to a hart as an exit, from devices and
+//! from whoever reads behind the guest by [`Ram::report_misses`].
 //!
 //! A hart's thread answers for what it meets itself: it is over before the next block, and what the hart asked in the
 //! block that saw the zeros is not carried out. The machine thread answers for itself too. What other threads meet
@@ -42,6 +42,11 @@ pub(crate) fn watch(ram: &Ram, harts: &Harts, bell: Arc<Bell>, queue: Sender) {
 /// What the calling thread, which answers for its own, has found lost since it last asked. It is hart `hart`'s, if any.
 pub(crate) fn take_own(ram: &Ram, hart: Option<u32>) -> Option<Failure> {
     ram.take_own_host_error().map(|page| failure(hart, lost_page(page)))
+}
+
+/// Content that could not be had since memory was replaced, whoever needed it.
+pub(crate) fn missing(ram: &Ram) -> Option<Failure> {
+    ram.missing().map(|lost| failure(None, lost.to_string()))
 }
 
 /// Hart `hart` needs content of memory that cannot be had.

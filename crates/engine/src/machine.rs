@@ -28,7 +28,7 @@ use crate::job::{Go, JobControl};
 use crate::lost::{self, LostPages};
 use crate::publish::Publisher;
 use crate::queue::{Message, Posted, Receiver, Reply};
-use crate::record::{By, Cause};
+use crate::record::{By, Cause, Failure};
 use crate::state::Staged;
 use crate::wakes::WakeBook;
 use crate::work::Worker;
@@ -243,9 +243,14 @@ impl MachineThread {
     /// Pages of RAM that this thread has found lost break the machine, once what is under way is done.
     fn report_own_lost(&mut self) {
         if let Some(failure) = self.machine.ram().and_then(|ram| lost::take_own(ram, None)) {
-            self.receiver.put_failure(self.lifecycle.epoch(), failure);
-            self.waiting.push_back(Message::Device);
+            self.break_after(failure);
         }
+    }
+
+    /// Breaks the machine once what is under way is done.
+    pub(crate) fn break_after(&mut self, failure: Failure) {
+        self.receiver.put_failure(self.lifecycle.epoch(), failure);
+        self.waiting.push_back(Message::Device);
     }
 
     /// Counted time and the guest asleep: jumps to the next deadline that may wake it. Returns whether it did.

@@ -37,6 +37,7 @@ use vmcore::{BoardInfo, HsmState, Identity, LoadError, OtherBoard, Renewal, Sect
 use crate::Engine;
 use crate::arrival;
 use crate::hart::{Doing, Slot};
+use crate::lost;
 use crate::machine::MachineThread;
 
 /// The guest part of a machine, but for its memory and its life.
@@ -400,9 +401,15 @@ impl MachineThread {
         let Staged { state, memory, renewal } = self.staged.take().ok_or(AdoptError::Nothing)?;
         self.check_guest(&state)?;
         let mut sections = Sections::new(&state)?;
-        self.machine.harts().set_epoch(self.lifecycle.epoch());
-        if let (Some(replace), Some(ram)) = (memory, self.machine.ram()) {
+        let ram = memory.zip(self.machine.ram()).map(|(replace, ram)| {
             replace(ram);
+            ram
+        });
+        // Behind it: what was found missing in the memory of before belongs to the epoch before. So may what has been found
+        // missing in the new one by now.
+        self.machine.harts().set_epoch(self.lifecycle.epoch());
+        if let Some(failure) = ram.and_then(|ram| lost::missing(ram)) {
+            self.break_after(failure);
         }
         // A new timeline, and first of all: loads arm timers on it.
         let clock = decode_clock(sections.take(CLOCK)?)?;

@@ -154,3 +154,26 @@ fn content_that_a_device_needs_and_that_cannot_be_had_breaks_the_machine() {
     let reason = world.fault().unwrap();
     assert!(reason.ends_with("at 0x80000000 cannot be had: checksum mismatch"), "{reason}");
 }
+
+#[test]
+fn content_that_nobody_needs_and_that_cannot_be_had_breaks_the_machine() {
+    let world = World::running(1);
+    // As one who reads behind the guest does.
+    let lose = || {
+        ram(&world).replace(Portion::All, Arc::new(Damaged), || ());
+        ram(&world).fill_next(5).unwrap_err();
+    };
+    world.ask(Ask::Stop);
+    ram(&world).replace(Portion::All, Arc::new(Damaged), || ());
+    world.ask(Ask::Cont);
+    world.saw(&["STOP paused", "RESUME running"]);
+    ram(&world).fill_next(5).unwrap_err();
+    world.sees("STOP internal-error");
+    let lost = "65536 bytes of guest memory at 0x80050000 cannot be had: checksum mismatch";
+    mends(&world, &format!("an error of host memory: {lost}"));
+    world.ask(Ask::Stop);
+    world.saw(&["STOP paused"]);
+    lose();
+    world.until("the fault", || world.fault().is_some());
+    assert_eq!(world.refused(Ask::Cont), "Resetting the Virtual Machine is required");
+}

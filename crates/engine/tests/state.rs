@@ -309,6 +309,33 @@ fn memory_is_replaced_in_the_same_turn() {
     assert_eq!(bytes, [7; 8]);
 }
 
+struct Damaged;
+
+impl ram::ChunkSource for Damaged {
+    fn fill(&self, _chunk: usize, _into: &mut [u8]) -> Result<(), ram::FillError> {
+        Err(ram::FillError::Failed("checksum mismatch".into()))
+    }
+}
+
+#[test]
+fn memory_that_is_found_missing_before_the_guest_is_here_breaks_the_machine() {
+    let world = World::running(1);
+    let (state, saved) = world.snapshot();
+    let engine = world.engine.clone();
+    let job = world.begin(Ask::LoadStart { keep_asleep: false }, Step::LoadFailed, move |_| {
+        let replace = |ram: &ram::Ram| {
+            ram.replace(ram::Portion::All, std::sync::Arc::new(Damaged), || {});
+            ram.fill_next(0).unwrap_err();
+        };
+        engine.stage(Staged { state, memory: Some(Box::new(replace)), renewal: None });
+        Step::LoadDone { saved }
+    });
+    assert!(job.wait());
+    world.until("the fault", || world.fault().is_some());
+    let reason = world.fault().unwrap();
+    assert!(reason.ends_with("at 0x80000000 cannot be had: checksum mismatch"), "{reason}");
+}
+
 #[test]
 fn a_machine_that_runs_gives_no_state() {
     let world = World::running(1);

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 use engine::{Engine, GuestState, JobControl, JobWork, ManageError, Staged, StateError, Status};
@@ -13,6 +12,7 @@ use runstate::{IncomingStage, Job, MigrationRequest, MigrationStatus, Refusal, S
 use stream::{Control, Header, Item, MappedFile, ReadError, WriteError};
 
 use crate::arrivals::{Arrivals, Misfit};
+use crate::behind;
 use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter, Reader, Writer};
 use crate::form::{self, Arrived};
@@ -228,18 +228,6 @@ impl ChunkSource for FileSource {
     }
 }
 
-/// Reads what the guest has not needed yet.
-fn fill_behind(ram: Arc<Ram>) {
-    let fill = move || {
-        let mut next = 0;
-        while let Ok(Some(chunk)) = ram.fill_next(next) {
-            next = chunk + 1;
-        }
-    };
-    // Without a thread it is read when it is needed; an error is found then, too, and told.
-    let _ = thread::Builder::new().name("restore".to_owned()).spawn(fill);
-}
-
 impl Incoming<'_> {
     /// All but memory is judged; that comes as it is touched, and from a thread behind the guest.
     fn take_mapped(&self, ram: Arc<Ram>, file: MappedFile) -> Result<SavedLifecycle, IncomingError> {
@@ -260,7 +248,7 @@ impl Incoming<'_> {
         self.engine.check_lifecycle(&life)?;
         let replace = move |memory: &Ram| {
             memory.replace(Portion::All, Arc::new(FileSource(file)), || {});
-            fill_behind(ram);
+            behind::fill(&ram);
         };
         self.engine.stage(Staged { state, memory: Some(Box::new(replace)), renewal: None });
         Ok(life)

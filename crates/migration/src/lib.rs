@@ -43,6 +43,7 @@
 mod address;
 mod arrivals;
 mod background;
+mod behind;
 mod brake;
 mod capabilities;
 mod channel;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::error::{FillError, OpenError, RamError};
+use crate::error::{FillError, MemoryLost, OpenError, RamError};
 use crate::memory::{Memory, Use, Waits};
 use crate::set::Portion;
 use crate::sync::atomic::Ordering;
-use crate::sync::write;
+use crate::sync::{read, write};
 use crate::tracking::on;
 use crate::{CHUNK_SIZE, Ram};
 
@@ -123,11 +123,24 @@ impl Ram {
     }
 
     /// Fills the first absent chunk from `from` on and returns its number; `None`: there is none. For one who reads in the
-    /// background what nobody has needed yet.
+    /// background what nobody has needed yet. If it cannot be had, [that is told](Ram::report_misses).
     pub fn fill_next(&self, from: usize) -> Result<Option<usize>, OpenError> {
         let Some(chunk) = self.memory.tracking.absent.next(from) else { return Ok(None) };
-        self.memory.settle(chunk, false)?;
-        Ok(Some(chunk))
+        let filled = self.memory.settle(chunk, false);
+        if let Err(OpenError::Lost(loss)) = &filled {
+            self.report_still_missing(loss);
+        }
+        filled.map(|()| Some(chunk))
+    }
+
+    /// Unless what was missing has been replaced or given up meanwhile; whoever does that waits until it has been told.
+    fn report_still_missing(&self, loss: &MemoryLost) {
+        let tracking = &self.memory.tracking;
+        let source = read(&tracking.source);
+        if self.missing().is_some() {
+            tracking.report(loss);
+        }
+        drop(source);
     }
 
     // ---- whole chunks ----

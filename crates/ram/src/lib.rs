@@ -247,8 +247,9 @@ impl Ram {
         self.memory.tracking.losses()
     }
 
-    /// Has `reporter` told when an access that is not a hart's own fails for missing content, on the thread of that access,
-    /// which may hold a device's lock. Harts say so themselves. The first reporter stays.
+    /// Has `reporter` told when an access that is not a hart's own fails for missing content, or [who reads in the
+    /// background](Ram::fill_next) finds it, on the thread of that access, which may hold a device's lock, and memory's source:
+    /// it waits for nobody. Harts say so themselves. The first reporter stays.
     pub fn report_misses(&self, reporter: impl Fn(&MemoryLost) + Send + Sync + 'static) {
         self.memory.tracking.set_reporter(Box::new(reporter));
     }

@@ -1,10 +1,9 @@
 //! A snapshot loaded: judged, swapped in, and its memory read behind the machine.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use engine::{By, JobControl, JobWork, ManageError, Staged};
-use ram::{OpenError, Portion, Ram};
+use ram::{Portion, Ram};
 use runstate::{ManagementRequest, MigrationRequest};
 use stream::FileId;
 use vmcore::{Identity, Renewal};
@@ -12,6 +11,7 @@ use vmcore::{Identity, Renewal};
 use super::directory::Name;
 use super::restore::Base;
 use super::{LoadOptions, SnapshotError, Snapshots, Tracked, restore};
+use crate::behind;
 use crate::jobs::Work;
 
 impl Tracked {
@@ -66,7 +66,7 @@ impl Snapshots {
         drop(busy);
         // A fork has what nobody needs where it is.
         if let Some(ram) = ram.filter(|_| !shares) {
-            self.fill_behind(ram);
+            behind::fill(&ram);
         }
         Ok(())
     }
@@ -129,24 +129,5 @@ impl Snapshots {
             return Err(ManageError::Ended.into());
         }
         control.report().error.map_or(Ok(()), |error| Err(SnapshotError::Refused(error)))
-    }
-
-    /// Reads what the guest has not needed yet, on a thread behind it. Without one it is read when it is needed.
-    fn fill_behind(&self, ram: Arc<Ram>) {
-        let this = self.clone();
-        let fill = move || {
-            let mut next = 0;
-            while !this.shared.state().over {
-                match ram.fill_next(next) {
-                    Ok(Some(chunk)) => next = chunk + 1,
-                    Ok(None) if next == 0 => return,
-                    // From the beginning: what others were at has been filled since, or never will be.
-                    Ok(None) => next = 0,
-                    Err(OpenError::Interrupted) => {}
-                    Err(error) => return tracing::error!(%error, "the rest of a snapshot cannot be read"),
-                }
-            }
-        };
-        let _ = thread::Builder::new().name("restore".to_owned()).spawn(fill);
     }
 }
