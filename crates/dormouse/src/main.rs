@@ -69,8 +69,9 @@ fn complain(error: &dyn std::error::Error) -> ExitCode {
     let mut cause = error.source();
     while let Some(source) = cause {
         let text = source.to_string();
-        // Some messages carry their cause's text already.
-        if !line.ends_with(&text) {
+        // Some messages carry their cause's text already, without its number perhaps.
+        let bare = text.split(" (os error ").next().unwrap_or(&text);
+        if !line.ends_with(&text) && !line.ends_with(bare) {
             line.push_str(": ");
             line.push_str(&text);
         }

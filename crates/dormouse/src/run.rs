@@ -1,7 +1,7 @@
 //! The life of the process: open, build, start, wait, end.
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -249,7 +249,10 @@ fn start_logging(options: &Options) -> Result<(), WriteError> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match &options.logging.file {
-        None => builder.with_writer(std::io::stderr).init(),
+        None => {
+            let colours = std::io::stderr().is_terminal();
+            builder.with_ansi(colours).with_writer(std::io::stderr).init();
+        }
         Some(path) => {
             let file = std::fs::File::create(path).map_err(|source| WriteError {
                 what: "the log",
