@@ -480,6 +480,10 @@ class Lazily(Snapshots):
 
 
 class Incremental(Snapshots):
+    async def errors(self, vm):
+        """Why those that are listed cannot be loaded."""
+        return {entry["name"]: entry["error"] for entry in await vm.qmp("x-snapshot-list") if "error" in entry}
+
     async def test_a_difference_keeps_what_has_changed_and_needs_its_parents(self):
         async with self.machine() as vm:
             await vm.up()
@@ -541,10 +545,13 @@ class Incremental(Snapshots):
             self.assertEqual(
                 (error, words), ("Snapshot 'b' is the difference from 'a', which does not exist", BAD)
             )
+            self.assertEqual(await self.errors(vm), dict.fromkeys("bcde", error))
+            self.assertEqual((await vm.hmp("info snapshots")).count("cannot be loaded"), 4)
             await self.save(vm, "a")
             error, words = await self.job(vm, "x-snapshot-load", name="c")
             text = "Snapshot 'b' is the difference from another 'a' than the one that is there"
             self.assertEqual((error, words), (text, BAD))
+            self.assertEqual(await self.errors(vm), dict.fromkeys("bcde", text))
             await vm.alive()
 
 

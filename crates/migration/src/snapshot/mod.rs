@@ -24,6 +24,7 @@
 mod directory;
 mod error;
 mod image;
+mod list;
 mod load;
 mod restore;
 mod save;
@@ -42,7 +43,6 @@ use crate::jobs::{JobKind, Jobs, Running, Work};
 pub use directory::DirectoryError;
 use directory::{Directory, Name};
 pub use error::SnapshotError;
-use error::causes;
 
 /// How a snapshot is to be saved.
 #[derive(Clone, Debug, Default)]
@@ -80,8 +80,10 @@ pub struct LoadOptions {
 pub struct SnapshotInfo {
     /// Its name.
     pub name: String,
-    /// What can be said of it, or why nothing can.
-    pub content: Result<SnapshotContent, String>,
+    /// What it says of itself, if that can be read.
+    pub content: Option<SnapshotContent>,
+    /// Why it cannot be loaded, as far as that can be told without reading all of it.
+    pub error: Option<String>,
     /// Bytes on the disk.
     pub size: u64,
 }
@@ -261,16 +263,7 @@ impl Snapshots {
 
     /// All snapshots, by name.
     pub fn list(&self) -> Result<Vec<SnapshotInfo>, SnapshotError> {
-        let directory = self.shared.directory()?;
-        let mut all = Vec::new();
-        for name in directory.names()? {
-            // Gone meanwhile: not listed.
-            let Some(file) = directory.find(&name)? else { continue };
-            let size = restore::size_on_disk(&file).unwrap_or_default();
-            let content = restore::card(file).map(SnapshotContent::from).map_err(|error| causes(&error));
-            all.push(SnapshotInfo { name: name.as_str().to_owned(), content, size });
-        }
-        Ok(all)
+        list::list(self.shared.directory()?)
     }
 
     /// The process ends: what is under way is cancelled, and waited for, but no longer than `patience`.
@@ -322,7 +315,7 @@ impl Snapshots {
 
 impl From<restore::Card> for SnapshotContent {
     fn from(card: restore::Card) -> Self {
-        let restore::Card { header, summary, packed } = card;
+        let restore::Card { header, summary, packed, .. } = card;
         let (state, power, guest_ns) = match summary {
             Some(summary) => (Some(summary.state), Some(summary.power), Some(summary.guest_ns)),
             None => (None, None, None),

@@ -51,6 +51,7 @@ pub(super) struct Card {
     pub(super) header: Header,
     pub(super) summary: Option<Summary>,
     pub(super) packed: bool,
+    pub(super) layout: Layout,
 }
 
 /// Opens a snapshot for a machine with `memory` bytes. `whole`: all of its memory is read now. `takes_long` is called before
@@ -305,10 +306,11 @@ fn unpack(file: File, name: &Name, memory: u64, work: &Work) -> Result<Opened, S
 /// Reads what lists show of a file.
 pub(super) fn card(file: File) -> Result<Card, ReadError> {
     let limits = Limits::default();
-    if layout(&file)? == Layout::Mapped {
+    let layout = layout(&file)?;
+    if layout == Layout::Mapped {
         let mapped = MappedFile::open(file, &limits)?;
         let (header, summary) = (mapped.header().clone(), mapped.summary().cloned());
-        return Ok(Card { header, summary, packed: false });
+        return Ok(Card { header, summary, packed: false, layout });
     }
     let mut reader = Reader::new(file, &limits)?;
     let header = reader.header().clone();
@@ -318,7 +320,7 @@ pub(super) fn card(file: File) -> Result<Card, ReadError> {
         Item::Summary(summary) => Some(summary),
         _ => None,
     };
-    Ok(Card { header, summary, packed })
+    Ok(Card { header, summary, packed, layout })
 }
 
 /// How many bytes a file takes on the disk.

@@ -158,11 +158,12 @@ fn info_snapshots(screen: &mut Screen<'_>, _: &[&str]) -> Result<(), HmpError> {
     }
     screen.print("List of snapshots present on all disks:");
     screen.print(&row(["ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT"]));
-    for SnapshotInfo { name, content, size } in all {
+    for SnapshotInfo { name, content, error, size } in all {
         let (date, clock) = match &content {
-            Ok(content) => (date_of(content).to_string(), clock(content.guest_ns.unwrap_or_default())),
-            Err(_) => ("cannot be read".to_owned(), String::new()),
+            Some(content) => (date_of(content).to_string(), clock(content.guest_ns.unwrap_or_default())),
+            None => ("cannot be read".to_owned(), String::new()),
         };
+        let date = if content.is_some() && error.is_some() { "cannot be loaded".to_owned() } else { date };
         screen.print(&row(["--", &name, &readable(size), &date, &clock, "--"]));
     }
     Ok(())
@@ -245,11 +246,7 @@ impl std::fmt::Display for Date {
 impl From<SnapshotInfo> for XSnapshotInfo {
     fn from(info: SnapshotInfo) -> Self {
         let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
-        let (content, error) = match info.content {
-            Ok(content) => (Some(content), None),
-            Err(error) => (None, Some(error)),
-        };
-        let of = content.as_ref();
+        let of = info.content.as_ref();
         Self {
             name: info.name,
             size: number(info.size),
@@ -262,7 +259,7 @@ impl From<SnapshotInfo> for XSnapshotInfo {
             guest_ns: of.and_then(|content| content.guest_ns).map(number),
             parent: of.and_then(|content| content.parent.clone()),
             compressed: of.map(|content| content.compressed),
-            error,
+            error: info.error,
         }
     }
 }
