@@ -74,7 +74,10 @@ pub fn begin(
         MigrationRequest::DumpEnd { ok: done.is_ok() }
     };
     let work = JobWork::new(work, MigrationRequest::DumpEnd { ok: false });
-    Ok(engine.begin(by, ManagementRequest::DumpStart { detached }, work)?)
+    let job = engine.begin(by, ManagementRequest::DumpStart { detached }, work)?;
+    // Its thread may not have come to it yet, and whoever asks after the answer is to know.
+    job.control().set_total(len);
+    Ok(job)
 }
 
 /// What is memory of a range; all of it if there is none.
