@@ -54,6 +54,7 @@ mod multifd;
 mod objects;
 mod open;
 mod outgoing;
+mod pace;
 mod parameters;
 mod peer;
 mod postcopy;

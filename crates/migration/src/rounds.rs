@@ -18,6 +18,7 @@ use stream::{Control, Form, Header, MappedWriter, Section, Summary};
 use crate::channel::{Cutter, Writer};
 use crate::multifd::Lanes;
 use crate::outgoing::OutgoingError;
+use crate::pace::Pacer;
 use crate::statistics::Progress;
 
 /// Below this many bytes a second of a connection is not believed: too little was sent to tell.
@@ -80,7 +81,7 @@ const BREATH: Duration = Duration::from_millis(1);
 /// After how many chunks what has gathered is sent.
 const BATCH: usize = 256;
 
-/// How often one who waits for his time looks whether it is enough.
+/// How often one who waits for his time looks whether it is enough, or has come nearer.
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// How much may be sent ahead of its time.
@@ -125,8 +126,9 @@ pub(crate) struct Rounds {
     ram: Arc<Ram>,
     out: Out,
     progress: Arc<Progress>,
-    /// When bytes were last held against the pace, and how many there were.
-    paced: (Instant, u64),
+    pacer: Pacer,
+    /// How many bytes it has been told of.
+    paced: u64,
     page: Vec<u8>,
     /// What has content goes this way (`multifd`).
     lanes: Option<Lanes>,
@@ -169,7 +171,8 @@ impl Rounds {
             ram,
             out,
             progress,
-            paced: (Instant::now(), 0),
+            pacer: Pacer::new(Instant::now()),
+            paced: 0,
             page: vec![0; ram::CHUNK_SIZE],
             lanes: None,
             earlier,
@@ -381,33 +384,24 @@ impl Rounds {
         Ok(form)
     }
 
-    /// Waits if more was sent than the pace allows.
+    /// Waits if more was sent than the pace allows. It may be changed while this waits.
     pub(crate) fn keep(&mut self, pace: &Pace<'_>) -> Result<(), OutgoingError> {
-        let most = (pace.most)();
         let bytes = self.bytes();
-        let (since, before) = self.paced;
-        let sent = bytes - before;
-        if most == 0 {
+        let sent = bytes - std::mem::replace(&mut self.paced, bytes);
+        let now = Instant::now();
+        if self.pacer.due(sent, (pace.most)(), now) <= now + SLACK {
             return Ok(());
         }
-        let due = Duration::from_secs_f64((sent as f64 / most as f64).min(3600.0));
-        let spent = since.elapsed();
-        if due > spent + SLACK {
-            self.flush()?;
-            self.count();
-            let until = since + due;
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() || (pace.enough)() {
-                    break;
-                }
-                pace.cutter.sleep(left.min(GLANCE))?;
+        self.flush()?;
+        self.count();
+        loop {
+            let now = Instant::now();
+            let left = self.pacer.due(0, (pace.most)(), now).saturating_duration_since(now);
+            if left.is_zero() || (pace.enough)() {
+                return Ok(());
             }
-        } else if spent > due + SLACK * 5 {
-            // What was not used is not saved up.
-            self.paced = (Instant::now(), bytes);
+            pace.cutter.sleep(left.min(GLANCE))?;
         }
-        Ok(())
     }
 
     /// Takes what was sent into the statistics.
@@ -433,5 +427,35 @@ impl Rounds {
         self.progress.dirty_pages_rate.set(rate as u64);
         self.progress.remaining.set(pages.len() as u64 * PAGE_SIZE);
         pages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::Direction;
+    use std::cell::Cell;
+    use stream::FileId;
+
+    #[test]
+    fn a_bound_that_is_set_on_the_way_holds_for_what_follows() {
+        let ram = Arc::new(Ram::new(0x8000_0000, 8 << 20).unwrap());
+        ram.write(ram.base(), &vec![1; 8 << 20]).unwrap();
+        let progress = Arc::new(Progress::new(Direction::Outgoing, None, Instant::now()));
+        let header = Header::new(FileId([1; 16]), ram.size());
+        let place = (tempfile::tempfile().unwrap(), 0);
+        let mut rounds = Rounds::mapped(Arc::clone(&ram), place, header, progress).unwrap();
+        let (bound, cutter) = (Cell::new(0), Cutter::new().unwrap());
+        let pace = Pace { most: &|| bound.get(), cutter: &cutter, enough: &|| false };
+        assert_eq!(rounds.all(&pace).unwrap(), 128);
+        bound.set(1 << 20);
+        let begin = Instant::now();
+        for chunk in 0..4 {
+            rounds.chunk(chunk).unwrap();
+            rounds.keep(&pace).unwrap();
+        }
+        let took = begin.elapsed();
+        assert!(took > Duration::from_millis(100), "a quarter of a second for these: {took:?}");
+        assert!(took < Duration::from_secs(4), "and eight more for those before: {took:?}");
     }
 }

@@ -10,12 +10,10 @@ use stream::Control;
 use super::Chunks;
 use crate::channel::Cutter;
 use crate::outgoing::OutgoingError;
+use crate::pace::Pacer;
 use crate::peer::Peer;
 use crate::rounds::Rounds;
 use crate::statistics::Progress;
-
-/// How much may be sent ahead of its time, unasked.
-const SLACK: Duration = Duration::from_millis(20);
 
 /// How often the bound is looked at.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -156,13 +154,14 @@ fn send(
     most: &dyn Fn() -> u64,
 ) -> Result<(), OutgoingError> {
     let before = progress.transferred.get() - progress.postcopy_bytes.get();
-    let mut pacer = Pacer { since: Instant::now(), bytes: 0 };
-    let (mut cursor, mut gathered) = (0, 0);
+    let mut pacer = Pacer::new(Instant::now());
+    let (mut cursor, mut gathered, mut unasked) = (0, 0, 0);
     loop {
         let next = left.next(cursor).or_else(|| left.next(0));
-        let due = pacer.due(most());
+        let now = Instant::now();
+        let due = pacer.due(std::mem::take(&mut unasked), most(), now);
         // The bound may be changed meanwhile.
-        let until = next.map(|_| due.min(Instant::now() + GLANCE));
+        let until = next.map(|_| due.min(now + GLANCE));
         let chunk = match (inbox.next(until), next) {
             (Next::End, _) => return Ok(()),
             (Next::Asked(chunk), _) if !left.has(chunk) => continue,
@@ -179,7 +178,7 @@ fn send(
                 if gathered % BATCH == 0 {
                     rounds.flush()?;
                 }
-                pacer.bytes += rounds.bytes() - bytes;
+                unasked = rounds.bytes() - bytes;
                 chunk
             }
             (Next::Idle, None) => continue,
@@ -197,27 +196,4 @@ fn send(
 
 fn send_chunk(rounds: &mut Rounds, chunk: usize) -> Result<(), OutgoingError> {
     rounds.chunk(chunk).map(drop)
-}
-
-/// Spreads what nobody has asked for.
-struct Pacer {
-    since: Instant,
-    bytes: u64,
-}
-
-impl Pacer {
-    /// When the next chunk is due, at `most` bytes a second; 0 is no bound.
-    fn due(&mut self, most: u64) -> Instant {
-        let now = Instant::now();
-        if most == 0 {
-            return now;
-        }
-        let takes = Duration::from_secs_f64((self.bytes as f64 / most as f64).min(3600.0));
-        let due = self.since + takes;
-        if now > due + SLACK {
-            // What was not used is not saved up.
-            *self = Self { since: now, bytes: 0 };
-        }
-        due
-    }
 }
