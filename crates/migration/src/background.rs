@@ -21,11 +21,10 @@ use ram::{ChunkSink, OpenError, Portion, Ram, Save};
 use runstate::{MigrationRequest, MigrationStatus};
 use stream::Form;
 
-use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter};
-use crate::open::{Opened, Target};
-use crate::outgoing::{OutgoingError, header};
-use crate::parameters::{Compression, Number};
+use crate::open::Target;
+use crate::outgoing::{OutgoingError, Way, level};
+use crate::parameters::Number;
 use crate::rounds::{Pace, Rounds};
 use crate::statistics::Progress;
 use crate::{Shared, Underway, form};
@@ -88,12 +87,28 @@ impl Background<'_> {
 
     fn run(&self, target: Target) -> Result<(), OutgoingError> {
         let ram = self.engine().ram().ok_or(OutgoingError::NoMemory)?;
-        let (mut rounds, channel) = self.open(target, &ram)?;
+        let progress = &self.progress;
+        match Way::open(&self.shared, target, &ram, progress, &self.cutter)? {
+            Way::Mapped(rounds) => self.through(&ram, rounds, None),
+            Way::Streamed(mut channel, header) => {
+                let (writer, level) = (channel.take_writer()?, level(&self.shared));
+                let rounds = Rounds::new(Arc::clone(&ram), writer, &header, Arc::clone(progress), level)?;
+                self.through(&ram, rounds, Some(&mut channel))
+            }
+        }
+    }
+
+    fn through(
+        &self,
+        ram: &Arc<Ram>,
+        mut rounds: Rounds,
+        channel: Option<&mut Channel>,
+    ) -> Result<(), OutgoingError> {
         self.progress.set_up(Instant::now());
         self.control.ask(MigrationRequest::Announce(MigrationStatus::Active))?;
         let lost = ram.host_errors();
         let copies = Arc::new(Copies::default());
-        let save = self.capture(&ram, &mut rounds, &copies)?;
+        let save = self.capture(ram, &mut rounds, &copies)?;
         self.write(&mut rounds, save, &copies)?;
         if ram.host_errors() != lost {
             return Err(OutgoingError::HostMemory);
@@ -105,31 +120,6 @@ impl Background<'_> {
         }
         self.progress.remaining.set(0);
         Ok(())
-    }
-
-    /// Opens the place it goes to.
-    fn open(&self, target: Target, ram: &Arc<Ram>) -> Result<(Rounds, Option<Channel>), OutgoingError> {
-        let (mapped, chosen, level) = {
-            let settings = self.shared.settings();
-            let (mapped, parameters) =
-                (settings.capabilities.has(Capability::MappedRam), &settings.parameters);
-            (mapped, parameters.compression(), parameters.number(Number::MultifdZstdLevel) as i32)
-        };
-        let packed = chosen.map_or(target.compresses(), |chosen| chosen == Compression::Zstd);
-        let mut header = header(ram)?;
-        let mut channel = match target.open(&self.cutter)? {
-            Opened::File { file, offset } if mapped => {
-                let (place, progress) = ((file, offset), Arc::clone(&self.progress));
-                return Ok((Rounds::mapped(Arc::clone(ram), place, header, progress)?, None));
-            }
-            _ if mapped => return Err(OutgoingError::NotMappable),
-            Opened::File { file, offset } => Channel::to_file(file, offset, &self.cutter)?,
-            Opened::Channel(channel) => channel,
-        };
-        header.compression = if packed { stream::Compression::Zstd } else { stream::Compression::None };
-        let writer = channel.take_writer()?;
-        let rounds = Rounds::new(Arc::clone(ram), writer, &header, Arc::clone(&self.progress), level)?;
-        Ok((rounds, Some(channel)))
     }
 
     /// Holds the machine while its state is taken. What is written to memory from here on is copied first.

@@ -2,28 +2,29 @@
 //! side's.
 
 mod error;
+mod way;
 
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use engine::{Engine, JobControl, JobWork, Status};
 use ram::{PageSet, Ram};
 use runstate::{Hold, IncomingStage, Job, MigrationRequest, MigrationStatus, Owner, Refusal};
-use stream::{Control, FileId, Header, Summary};
+use stream::{Control, Header, Summary};
 
 use crate::brake::Brake;
 use crate::capabilities::Capability;
 use crate::channel::{Channel, Cutter};
 use crate::multifd;
-use crate::open::{Opened, Target};
-use crate::parameters::{Compression, Number, Parameters};
+use crate::open::Target;
+use crate::parameters::{Number, Parameters};
 use crate::peer::Peer;
 use crate::postcopy::{self, Chunks, Leaving, Line, Link};
 use crate::rounds::{Pace, Rounds};
 use crate::statistics::Progress;
 use crate::{MigrationError, Shared, Underway, form};
 pub(crate) use error::OutgoingError;
+pub(crate) use way::{Way, level};
 
 /// How often a migration that waits to go on looks whether it was cancelled.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -143,31 +144,23 @@ impl Outgoing<'_> {
     }
 
     fn run(&mut self, target: Target) -> Result<(), OutgoingError> {
-        let compresses = target.compresses();
         let again = target.again();
         let ram = self.engine().ram().ok_or(OutgoingError::NoMemory)?;
-        let mut header = header(&ram)?;
-        let channel = match target.open(&self.cutter)? {
-            Opened::File { file, offset } if self.has(Capability::MappedRam) => {
-                let (place, progress) = ((file, offset), Arc::clone(&self.progress));
-                let mut rounds = Rounds::mapped(Arc::clone(&ram), place, header, progress)?;
+        match Way::open(&self.shared, target, &ram, &self.progress, &self.cutter)? {
+            Way::Mapped(mut rounds) => {
                 self.send(&ram, &mut rounds, None)?;
-                return self.commit(rounds, None);
+                self.commit(rounds, None)
             }
-            _ if self.has(Capability::MappedRam) => return Err(OutgoingError::NotMappable),
-            Opened::File { file, offset } => Channel::to_file(file, offset, &self.cutter)?,
-            Opened::Channel(channel) => channel,
-        };
-        let chosen = self.shared.settings().parameters.compression();
-        let packed = chosen.map_or(compresses, |chosen| chosen == Compression::Zstd);
-        header.compression = if packed { stream::Compression::Zstd } else { stream::Compression::None };
-        self.through(&ram, channel, header, again)
+            Way::Streamed(mut channel, header) => {
+                self.through(&ram, &mut channel, header, again)
+            }
+        }
     }
 
     fn through(
         &mut self,
         ram: &Arc<Ram>,
-        mut channel: Channel,
+        channel: &mut Channel,
         mut header: Header,
         again: Option<Target>,
     ) -> Result<(), OutgoingError> {
@@ -177,7 +170,7 @@ impl Outgoing<'_> {
         }
         let reader = if header.two_way { Some(channel.take_reader()?) } else { None };
         let writer = channel.take_writer()?;
-        let (progress, level) = (Arc::clone(&self.progress), self.level());
+        let (progress, level) = (Arc::clone(&self.progress), level(&self.shared));
         let mut rounds = Rounds::new(Arc::clone(ram), writer, &header, progress, level)?;
         let mut peer = reader.map(Peer::new);
         let sent = match &mut peer {
@@ -309,7 +302,7 @@ impl Outgoing<'_> {
         let channels = self.has(Capability::Multifd).then(|| self.number(Number::MultifdChannels) as u16);
         self.greet(rounds, peer, channels)?;
         let Some((count, target)) = channels.zip(again) else { return Ok(()) };
-        let (progress, level) = (Arc::clone(&self.progress), self.level());
+        let (progress, level) = (Arc::clone(&self.progress), level(&self.shared));
         let plan = multifd::Plan { ram: Arc::clone(ram), header: header.clone(), level, progress, count };
         rounds.spread(multifd::Lanes::open(plan, &target, &self.cutter)?);
         Ok(())
@@ -338,11 +331,6 @@ impl Outgoing<'_> {
             Control::Refused { text } => Err(OutgoingError::Refused(text)),
             _ => Err(OutgoingError::Misplaced("another word than that it accepts")),
         }
-    }
-
-    /// How hard memory is compressed where it is.
-    fn level(&self) -> i32 {
-        self.number(Number::MultifdZstdLevel) as i32
     }
 
     /// What the other side does not have as it is: what was written since it was sent, and what was never sent.
@@ -395,7 +383,7 @@ impl Outgoing<'_> {
     }
 
     /// From here on the machine is whoever's who reads this.
-    fn commit(&mut self, mut rounds: Rounds, channel: Option<Channel>) -> Result<(), OutgoingError> {
+    fn commit(&mut self, mut rounds: Rounds, channel: Option<&mut Channel>) -> Result<(), OutgoingError> {
         let saved = self.control.commit(false)?;
         self.committed = Committed::OneWay;
         rounds.section(form::save_life(&saved))?;
@@ -441,7 +429,7 @@ impl Outgoing<'_> {
         let leaving = Leaving {
             ram: Arc::clone(ram),
             header,
-            level: self.level(),
+            level: level(&self.shared),
             life: form::save_life(&saved),
             absent,
             progress: Arc::clone(&self.progress),
@@ -493,14 +481,4 @@ impl Outgoing<'_> {
             guest_ns: self.engine().guest_clock().now_ns(),
         }
     }
-}
-
-/// What is sent of a machine before everything else.
-pub(crate) fn header(ram: &Ram) -> io::Result<Header> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Ok(Header {
-        created_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-        program: concat!("dormouse ", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..Header::new(FileId::random()?, ram.size())
-    })
 }

@@ -191,7 +191,7 @@ impl Channel {
     }
 
     /// After the last byte was written and the writer dropped: waits until a program has taken it all and ended well.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> io::Result<()> {
         self.writer = None;
         self.reader = None;
         match self.program.take() {
