@@ -93,7 +93,8 @@ impl Background<'_> {
             Way::Streamed(mut channel, header) => {
                 let (writer, level) = (channel.take_writer()?, level(&self.shared));
                 let rounds = Rounds::new(Arc::clone(&ram), writer, &header, Arc::clone(progress), level)?;
-                self.through(&ram, rounds, Some(&mut channel))
+                let done = self.through(&ram, rounds, Some(&mut channel));
+                done.map_err(|error| error.with_ending(&mut channel))
             }
         }
     }

@@ -14,7 +14,7 @@ use stream::{Control, Header, Item, MappedFile, ReadError, WriteError};
 use crate::arrivals::{Arrivals, Misfit};
 use crate::behind;
 use crate::capabilities::Capability;
-use crate::channel::{Channel, Cutter, Reader, Writer};
+use crate::channel::{Channel, Cutter, Ending, Reader, Writer};
 use crate::form::{self, Arrived};
 use crate::multifd::{self, Lines};
 use crate::open::{Doors, OpenError, Opened, Source, reason};
@@ -41,8 +41,10 @@ pub(crate) enum IncomingError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Read(ReadError),
+    #[error("the source takes no answer: {}", reason(.0))]
+    Answer(#[source] io::Error),
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(WriteError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -72,6 +74,9 @@ pub(crate) enum IncomingError {
     /// One of several.
     #[error("channel {channel}: {error}")]
     Lane { channel: u16, error: Box<IncomingError> },
+    /// The program that was to give it is not there any more.
+    #[error("{ending}: {error}")]
+    Program { ending: Ending, error: Box<IncomingError> },
     #[error("postcopy needs a connection that goes both ways")]
     OneWay,
     #[error("this is not the migration that was paused here")]
@@ -87,6 +92,27 @@ impl From<ReadError> for IncomingError {
         match error {
             ReadError::Io(error) => Self::Io(error),
             error => Self::Read(error),
+        }
+    }
+}
+
+impl From<WriteError> for IncomingError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Io(error) => Self::Answer(error),
+            error => Self::Write(error),
+        }
+    }
+}
+
+impl IncomingError {
+    /// The same with how the program has ended, if one has given less than it should.
+    fn with_ending(self, channel: &mut Channel) -> Self {
+        let ending =
+            if matches!(self, Self::Read(ReadError::Truncated { .. })) { channel.ending() } else { None };
+        match ending {
+            Some(ending) => Self::Program { ending, error: Box::new(self) },
+            None => self,
         }
     }
 }
@@ -163,6 +189,17 @@ impl Incoming<'_> {
             }
         };
         self.progress.set_up(Instant::now());
+        self.through(&mut channel, source, ram, is_file).map_err(|error| error.with_ending(&mut channel))
+    }
+
+    /// The same of what comes front to back.
+    fn through(
+        &self,
+        channel: &mut Channel,
+        source: Source,
+        ram: Arc<Ram>,
+        is_file: bool,
+    ) -> Result<MigrationRequest, IncomingError> {
         let watch = self.multifd.map(|_| channel.watch()).transpose()?;
         // One channel that fails is to be told over this one.
         let alarm = self.cutter.part()?;
@@ -381,7 +418,8 @@ impl Arrival<'_> {
         engine.stage(Staged { state, memory: Some(Box::new(replace)), renewal: None });
         progress.transferred.set(self.reader.totals().bytes);
         if let Some(answers) = &mut self.answers {
-            answers.control(&Control::Ready)?;
+            // Or who tells of arrivals would wait for some as long as this stays staged.
+            answers.control(&Control::Ready).inspect_err(|_| pull.release())?;
         }
         Ok(Taken::But(pull))
     }

@@ -152,7 +152,8 @@ impl Outgoing<'_> {
                 self.commit(rounds, None)
             }
             Way::Streamed(mut channel, header) => {
-                self.through(&ram, &mut channel, header, again)
+                let done = self.through(&ram, &mut channel, header, again);
+                done.map_err(|error| error.with_ending(&mut channel))
             }
         }
     }

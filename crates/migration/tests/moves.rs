@@ -5,10 +5,11 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use migration::{Address, Capability};
 use runstate::{ManagementRequest as Ask, MigrationStatus, RunState};
+use stream::{Control, FileId, Header};
 use support::{World, unix};
 
 const RAM: u64 = 0x8000_0000;
@@ -223,6 +224,48 @@ fn programs_take_and_give_a_machine() {
     assert!(here.migrate(&shell(format!("gzip -1 > {path}"))).unwrap().wait());
     assert!(there.take_in(&shell(format!("gzip -dc {path}"))).unwrap().wait());
     assert_eq!((here.state(), there.state()), (RunState::PostMigrate, RunState::Running));
+}
+
+/// What cannot be written or read is the smaller part of it.
+#[test]
+fn a_program_that_ends_before_its_time_says_how_it_ended() {
+    let shell = |line: &str| Address::Exec(["/bin/sh", "-c", line].map(str::to_owned).into());
+    let (here, there) = (World::running(), World::waiting(true));
+    // More than a pipe takes.
+    here.ram().write(RAM, &vec![7; 1 << 20]).unwrap();
+    let going = here.migrate(&shell("exit 3")).unwrap();
+    let control = going.control().clone();
+    assert!(going.wait());
+    assert_eq!(
+        control.report().error.as_deref(),
+        Some("the program ended with exit status 3: cannot write the machine's state: Broken pipe")
+    );
+    assert_eq!(here.state(), RunState::Running);
+    let arriving = there.take_in(&shell("kill $$")).unwrap();
+    let control = arriving.control().clone();
+    assert!(arriving.wait());
+    let error = control.report().error.unwrap();
+    let text = "load of migration failed: the program was killed: the saved state ends at byte 0, ";
+    assert!(error.starts_with(text), "{error}");
+    assert_eq!(there.state(), RunState::InMigrate);
+}
+
+#[test]
+fn a_source_that_hangs_up_before_it_is_answered_has_not_taken_the_answer() {
+    let there = World::waiting(true);
+    let board = there.engine.board();
+    let board = [&board.version.to_le_bytes()[..], &board.data].concat();
+    let (mut source, ours) = UnixStream::pair().unwrap();
+    let header = Header { two_way: true, ..Header::new(FileId([5; 16]), there.ram().size()) };
+    let mut words = stream::Writer::new(&mut source, &header).unwrap();
+    words.control(&Control::Hello { board, features: Vec::new() }).unwrap();
+    drop(words);
+    drop(source);
+    let arriving = there.take_in_through(ours.into()).unwrap();
+    let control = arriving.control().clone();
+    assert!(arriving.wait());
+    let text = "load of migration failed: the source takes no answer: Broken pipe";
+    assert_eq!(control.report().error.as_deref(), Some(text));
 }
 
 /// B14, B25: what is no machine costs one attempt.

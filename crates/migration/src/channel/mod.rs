@@ -20,17 +20,20 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek as _, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 
 use rustls::Connection;
 
 pub use cutter::Cutter;
-pub(crate) use program::Program;
+pub(crate) use program::{Ending, Program};
 use wire::{Kind, Wire};
 
 use crate::tls::{Failure, looks_sealed};
+
+/// How long a program's end is waited for that takes or gives nothing more.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a channel's bytes are read.
 #[derive(Debug)]
@@ -198,6 +201,12 @@ impl Channel {
             Some(mut program) => program.finish(&self.cutter),
             None => Ok(()),
         }
+    }
+
+    /// How the program has ended that takes or gives nothing more: the reason may be its own. None: there is none, or it
+    /// lives on.
+    pub(crate) fn ending(&mut self) -> Option<Ending> {
+        self.program.as_mut()?.ending(&self.cutter, Some(Instant::now() + END_PATIENCE)).ok()?
     }
 }
 

@@ -1,12 +1,31 @@
 //! A program at the other end of a channel.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
 
 use super::cutter::Cutter;
+
+/// How a program has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    /// By itself, with this exit status.
+    Status(i32),
+    Killed,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "the program ended with exit status {status}"),
+            Self::Killed => f.write_str("the program was killed"),
+        }
+    }
+}
 
 /// A program at the other end.
 #[derive(Debug)]
@@ -24,15 +43,27 @@ impl Program {
 
     /// Waits for its end, which has to be a good one.
     pub(super) fn finish(&mut self, cutter: &Cutter) -> io::Result<()> {
+        match self.ending(cutter, None)? {
+            Some(Ending::Status(0)) => Ok(()),
+            Some(ending) => Err(io::Error::other(ending.to_string())),
+            None => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Waits for its end until `deadline`. None: it has not ended.
+    pub(super) fn ending(
+        &mut self,
+        cutter: &Cutter,
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<Ending>> {
         let end = pidfd_open(self.pid, PidfdFlags::empty())?;
-        cutter.wait(end.as_fd(), PollFlags::IN)?;
+        if !cutter.wait_until(end.as_fd(), PollFlags::IN, deadline)? {
+            return Ok(None);
+        }
         self.gone = true;
         let status = waitpid(Some(self.pid), WaitOptions::empty())?.map(|(_, status)| status);
-        match status.and_then(|status| status.exit_status()) {
-            Some(0) => Ok(()),
-            Some(code) => Err(io::Error::other(format!("the program ended with exit status {code}"))),
-            None => Err(io::Error::other("the program was killed")),
-        }
+        let code = status.and_then(|status| status.exit_status());
+        Ok(Some(code.map_or(Ending::Killed, Ending::Status)))
     }
 }
 

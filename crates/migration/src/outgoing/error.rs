@@ -7,6 +7,7 @@ use engine::ManageError;
 use ram::RamError;
 use stream::{ReadError, WriteError};
 
+use crate::channel::{Channel, Ending};
 use crate::open::{OpenError, reason};
 use crate::postcopy::BadSet;
 
@@ -61,6 +62,9 @@ pub(crate) enum OutgoingError {
     /// One of several.
     #[error("channel {channel}: {error}")]
     Lane { channel: u16, error: Box<OutgoingError> },
+    /// The program that was to take it is not there any more.
+    #[error("{ending}: {error}")]
+    Program { ending: Ending, error: Box<OutgoingError> },
     #[error("the migration was cancelled")]
     Cancelled,
 }
@@ -72,6 +76,15 @@ impl OutgoingError {
             Self::Send(_) => true,
             Self::Lane { error, .. } => error.is_hang_up(),
             _ => false,
+        }
+    }
+
+    /// The same with how the program has ended, if one has hung up.
+    pub(crate) fn with_ending(self, channel: &mut Channel) -> Self {
+        let ending = if self.is_hang_up() { channel.ending() } else { None };
+        match ending {
+            Some(ending) => Self::Program { ending, error: Box::new(self) },
+            None => self,
         }
     }
 }
